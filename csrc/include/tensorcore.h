@@ -1,0 +1,205 @@
+/* tensorcore.h - the public C interface of the TensorCore memory pool.
+ *
+ * One pool hands out aligned blocks from segments that it gets from an upstream (mmap, cudaMalloc, a fake). The pool never reads or
+ * writes the memory it manages, except to clear it (tc_pool_alloc_zeroed) and to move it (tc_pool_realloc), both host only.
+ * Every function may be called from any thread. No lock is held while an upstream or a callback runs.
+ * Sizes are bytes, times are seconds, ratios lie in 0..1.
+ */
+#ifndef TENSORCORE_H
+#define TENSORCORE_H
+
+#ifndef TC_CDEF /* defined while the declarations for cffi are taken from this file, which knows these types itself */
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__) && !defined(TC_CDEF)
+#define TC_API __attribute__((visibility("default")))
+#else
+#define TC_API
+#endif
+
+#define TC_VERSION "0.1.0"
+#define TC_ALIGNMENT 64 /* bytes: every host block; one cache line, one AVX-512 register */
+
+typedef enum tc_status {
+  TC_OK = 0,
+  TC_INVALID_ARGUMENT = 1, /* a NULL pool, a size or alignment out of range */
+  TC_OUT_OF_MEMORY = 2,    /* the limit or the upstream refused, after everything reclaimable was reclaimed */
+  TC_INVALID_FREE = 3,     /* not the start of a block of this pool: wild, interior or of another pool */
+  TC_DOUBLE_FREE = 4,      /* the start of a block that is not in use */
+  TC_SIZE_MISMATCH = 5,    /* the size given is not the size that was requested */
+  TC_CLOSED = 6,           /* the pool was destroyed; live blocks may still be freed */
+  TC_TOO_MANY_POOLS = 7,   /* more than TC_MAX_POOLS pools are alive */
+  TC_CORRUPT = 8           /* tc_pool_check found a broken invariant */
+} tc_status;
+
+#define TC_MAX_POOLS 1024
+
+typedef struct tc_pool tc_pool;
+
+/* ---- upstream: where a pool gets its segments ---------------------------------------------------------------------------------- */
+
+typedef struct tc_upstream {
+  const char *name; /* a static string: "os", "fake", ... */
+  void *context;    /* passed to each function; owned by whoever made the table */
+  /* `nbytes` bytes aligned to `alignment` (a power of two >= 4096), or NULL. Host memory must read as zero. */
+  void *(*allocate)(void *context, size_t nbytes, size_t alignment);
+  /* Give back what `allocate` returned, whole. */
+  void (*deallocate)(void *context, void *address, size_t nbytes);
+  /* Optional (NULL: never called): let the pages go, keep the addresses; they read as zero afterwards. 0 on success. */
+  int (*purge)(void *context, void *address, size_t nbytes);
+  int host_memory; /* 1: the CPU can read and write it; 0: only the addresses mean anything */
+} tc_upstream;
+
+/* Anonymous private memory of the operating system (mmap, munmap, madvise). */
+TC_API const tc_upstream *tc_upstream_os(void);
+
+/* An upstream for tests. It counts, has a capacity, and fails on demand. */
+typedef struct tc_fake_options {
+  const tc_upstream *backing; /* real memory from there; NULL: made-up addresses that must never be touched */
+  size_t capacity;            /* bytes; 0: no cap */
+  uint64_t fail_at;           /* the k-th call of allocate or purge fails, counted from 1; 0: none */
+  uint64_t fail_count;        /* how many calls from fail_at on fail; 0 means 1 */
+} tc_fake_options;
+
+typedef struct tc_fake_counts {
+  uint64_t allocate_calls, deallocate_calls, purge_calls, failures;
+  size_t live_bytes, peak_bytes; /* bytes */
+  uint64_t errors;               /* deallocations of something never allocated, or of another size */
+} tc_fake_counts;
+
+TC_API tc_status tc_upstream_fake_create(const tc_fake_options *options, tc_upstream **upstream);
+TC_API void tc_upstream_fake_set(tc_upstream *upstream, const tc_fake_options *options); /* the call count restarts; backing is kept */
+TC_API void tc_upstream_fake_counts(const tc_upstream *upstream, tc_fake_counts *counts);
+TC_API void tc_upstream_fake_destroy(tc_upstream *upstream); /* no pool may still use it */
+
+/* ---- pools ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tc_huge_pages { TC_HUGE_PAGES_AUTO = 0, TC_HUGE_PAGES_ON = 1, TC_HUGE_PAGES_OFF = 2 } tc_huge_pages;
+
+/* Called when the limit or the upstream refused and everything the pool can reclaim alone was reclaimed.
+ * `attempt` counts from 0. Return 1 when something may have been freed (the pool searches again), 0 to give up. */
+typedef int (*tc_out_of_memory_callback)(tc_pool *pool, size_t nbytes, int attempt, void *context);
+
+/* Called once each time allocated / reserved rises to the ratio given to tc_pool_warn_at. */
+typedef void (*tc_watermark_callback)(tc_pool *pool, double utilization, void *context);
+
+typedef struct tc_pool_options {
+  const char *name;            /* copied, at most 63 characters; NULL: "pool-N" */
+  const tc_upstream *upstream; /* NULL: tc_upstream_os() */
+  size_t initial_capacity;     /* bytes reserved at creation, blocks of 64 B ... 64 KiB preallocated in it */
+  size_t limit;                /* bytes; cap on reserved bytes; 0: none */
+  double decay;                /* seconds until unused freed pages return to the OS; < 0: never */
+  tc_huge_pages huge_pages;
+  int numa_node;               /* -1: no preference (the only value so far) */
+  int learn;                   /* 1: sizes asked for often get a class of their own */
+} tc_pool_options;
+
+TC_API void tc_pool_options_init(tc_pool_options *options); /* the defaults: os, no limit, decay 10 s, learning on */
+TC_API tc_status tc_pool_create(const tc_pool_options *options, tc_pool **pool); /* options NULL: the defaults */
+/* Refuses further allocation; blocks still in use stay valid and can be freed; the rest goes back upstream now, the remainder with the
+ * last block. The handle may not be used for allocation afterwards; tc_pool_free stays valid while blocks live. */
+TC_API tc_status tc_pool_destroy(tc_pool *pool);
+
+TC_API void *tc_pool_alloc(tc_pool *pool, size_t nbytes);        /* NULL: out of memory or closed. 0 bytes give a block */
+TC_API void *tc_pool_alloc_zeroed(tc_pool *pool, size_t nbytes); /* host memory only */
+TC_API void *tc_pool_alloc_aligned(tc_pool *pool, size_t nbytes, size_t alignment); /* a power of two, up to 2 MiB */
+/* Grows or shrinks; the content up to the smaller size is kept. ptr NULL allocates. NULL: ptr is untouched. Host memory only. */
+TC_API void *tc_pool_realloc(tc_pool *pool, void *ptr, size_t nbytes);
+TC_API tc_status tc_pool_free(tc_pool *pool, void *ptr); /* NULL is TC_OK. A refused call changes nothing */
+TC_API tc_status tc_pool_free_sized(tc_pool *pool, void *ptr, size_t nbytes); /* also checks the requested size */
+
+/* Hold at least `capacity` bytes from upstream, in total. Decay lets their pages go but keeps the addresses; tc_pool_trim does not. */
+TC_API tc_status tc_pool_reserve(tc_pool *pool, size_t capacity);
+/* Give cached memory back now until at most `keep` bytes stay cached; the bytes that went back (pages and segments). */
+TC_API size_t tc_pool_trim(tc_pool *pool, size_t keep);
+/* Walk all metadata; TC_CORRUPT and a sentence in `message` (may be NULL) where an invariant is broken. */
+TC_API tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size);
+
+TC_API size_t tc_pool_limit(const tc_pool *pool);
+TC_API size_t tc_pool_set_limit(tc_pool *pool, size_t limit); /* the old limit; 0: none. Below what is reserved: trims, then refuses growth */
+TC_API double tc_pool_decay(const tc_pool *pool);
+TC_API double tc_pool_set_decay(tc_pool *pool, double seconds); /* the old value */
+TC_API const char *tc_pool_name(const tc_pool *pool);
+TC_API const tc_upstream *tc_pool_upstream(const tc_pool *pool);
+TC_API void tc_pool_on_out_of_memory(tc_pool *pool, tc_out_of_memory_callback callback, void *context); /* NULL: none */
+TC_API void tc_pool_warn_at(tc_pool *pool, double utilization, tc_watermark_callback callback, void *context); /* callback NULL: none */
+
+/* ---- blocks --------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct tc_block {
+  tc_pool *pool;     /* NULL: the address belongs to no pool */
+  void *start;       /* of the block that holds the address */
+  size_t requested;  /* bytes; 0 where not in use */
+  size_t capacity;   /* bytes */
+  int in_use;
+} tc_block;
+
+TC_API tc_pool *tc_pool_of(const void *ptr);                 /* the pool whose block starts at or holds ptr; NULL: none of ours */
+TC_API void tc_block_find(const void *ptr, tc_block *block); /* all that is known of an address */
+
+/* ---- statistics ----------------------------------------------------------------------------------------------------------------- */
+
+typedef struct tc_stat {
+  uint64_t current, peak, total_allocated, total_freed; /* bytes; current = total_allocated - total_freed */
+} tc_stat;
+
+/* The one list of statistics. BYTES(name, meaning) is a tc_stat, COUNT(name, meaning) a uint64_t.
+ * At rest: requested <= allocated <= reserved; cached + pending = reserved - allocated; peak >= current. */
+#define TC_STATISTICS(BYTES, COUNT)                                                     \
+  BYTES(requested, "bytes the callers asked for")                                       \
+  BYTES(allocated, "capacity of the live blocks")                                       \
+  BYTES(reserved, "held from upstream")                                                 \
+  BYTES(cached, "held by the pool and ready to hand out")                               \
+  BYTES(pending, "freed, not yet reusable")                                             \
+  COUNT(allocation_count, "blocks handed out")                                          \
+  COUNT(deallocation_count, "blocks taken back")                                        \
+  COUNT(hits, "allocations served without going upstream")                              \
+  COUNT(misses, "allocations that went upstream")                                       \
+  COUNT(upstream_calls, "calls of the upstream: allocate, deallocate, purge")           \
+  COUNT(upstream_ns, "nanoseconds inside the upstream")                                 \
+  COUNT(purged_bytes, "bytes whose pages went back while the addresses stayed")         \
+  COUNT(out_of_memory_retries, "rounds of the out-of-memory ladder")                    \
+  COUNT(out_of_memory_failures, "allocations refused")                                  \
+  COUNT(refused_deallocations, "invalid, double and mis-sized deallocations refused")   \
+  COUNT(largest_free_block, "bytes of the largest free page run")                       \
+  COUNT(free_run_bytes, "bytes of all free page runs")                                  \
+  COUNT(metadata_bytes, "bytes of the core's own bookkeeping, all pools together")
+
+typedef struct tc_stats {
+#define TC_BYTES_FIELD(name, meaning) tc_stat name;
+#define TC_COUNT_FIELD(name, meaning) uint64_t name;
+  TC_STATISTICS(TC_BYTES_FIELD, TC_COUNT_FIELD)
+#undef TC_BYTES_FIELD
+#undef TC_COUNT_FIELD
+} tc_stats;
+
+typedef struct tc_class_stats {
+  size_t block_size;       /* bytes; for large classes the smallest size of the class */
+  uint64_t live, cached;   /* blocks */
+  uint64_t allocations;    /* blocks handed out, ever */
+  uint64_t hits;           /* of these, from the calling thread's own cache */
+  int learned;             /* 1: made by automatic size detection */
+} tc_class_stats;
+
+TC_API void tc_pool_stats(const tc_pool *pool, tc_stats *stats); /* takes no lock: safe in a signal handler */
+/* Classes with any traffic or cached blocks, ascending; returns how many there are, writes at most `capacity`. */
+TC_API size_t tc_pool_class_stats(const tc_pool *pool, tc_class_stats *classes, size_t capacity);
+TC_API void tc_pool_reset_peak(tc_pool *pool); /* peak = current */
+
+TC_API const char *tc_status_string(tc_status status);
+TC_API const char *tc_version(void);
+/* What the machine offers, probed at run time: page size, huge-page size (0: none), 1 where caches of idle threads can be reclaimed. */
+TC_API size_t tc_page_size(void);
+TC_API size_t tc_huge_page_size(void);
+TC_API int tc_has_membarrier(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* TENSORCORE_H */
