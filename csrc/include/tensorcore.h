@@ -114,6 +114,9 @@ TC_API void *tc_pool_realloc(tc_pool *pool, void *ptr, size_t nbytes);
 TC_API tc_status tc_pool_free(tc_pool *pool, void *ptr); /* NULL is TC_OK. A refused call changes nothing */
 TC_API tc_status tc_pool_free_sized(tc_pool *pool, void *ptr, size_t nbytes); /* also checks the requested size */
 
+/* The same for a block of whichever pool; TC_INVALID_FREE where no pool owns the address (tc_pool_of tells the two apart). */
+TC_API tc_status tc_free(void *ptr);
+
 /* Hold at least `capacity` bytes from upstream, in total. Decay lets their pages go but keeps the addresses; tc_pool_trim does not. */
 TC_API tc_status tc_pool_reserve(tc_pool *pool, size_t capacity);
 /* Give cached memory back now until at most `keep` bytes stay cached; the bytes that went back (pages and segments). */
