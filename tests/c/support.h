@@ -1,0 +1,153 @@
+/* support.h - what several C tests need beside the checks: random numbers, contents patterns, pool facts, the process's RSS. */
+#ifndef TENSORCORE_TESTS_SUPPORT_H
+#define TENSORCORE_TESTS_SUPPORT_H
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+
+#define KiB ((size_t)1024)
+#define MiB ((size_t)1024 * 1024)
+
+/* How much less a sanitized build does: it runs 5 to 20 times slower and proves races and overruns, not quantities. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SLOWER 8
+#else
+#define SLOWER 1
+#endif
+
+/* ---- random numbers: splitmix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195); the state is the seed --------------- */
+
+static inline uint64_t random_next(uint64_t *state) {
+  uint64_t z = (*state += UINT64_C(0x9E3779B97F4A7C15));
+  z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+  z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+  return z ^ (z >> 31);
+}
+
+static inline size_t random_below(uint64_t *state, size_t bound) { return (size_t)(random_next(state) % bound); }
+
+/* Sizes spread evenly over the doublings up to 2^max_log2 bytes, as array sizes are; 0 among them. */
+static inline size_t random_size(uint64_t *state, unsigned max_log2) {
+  return random_below(state, (size_t)1 << random_below(state, max_log2 + 1));
+}
+
+/* ---- contents: each byte depends on the block's stamp and its place, so that a moved or overlapped block shows ----------------- */
+
+static inline unsigned char pattern_byte(uint64_t stamp, size_t index) {
+  return (unsigned char)(stamp + index * 131 + (index >> 8) * 17);
+}
+
+static inline void pattern_write(void *block, size_t nbytes, uint64_t stamp) {
+  unsigned char *bytes = block;
+  for (size_t i = 0; i < nbytes; i++) bytes[i] = pattern_byte(stamp, i);
+}
+
+/* The index of the first wrong byte, or `nbytes`. */
+static inline size_t pattern_verify(const void *block, size_t nbytes, uint64_t stamp) {
+  const unsigned char *bytes = block;
+  size_t i = 0;
+  while (i < nbytes && bytes[i] == pattern_byte(stamp, i)) i++;
+  return i;
+}
+
+/* The index of the first byte that isn't zero, or `nbytes`. */
+static inline size_t first_nonzero(const void *block, size_t nbytes) {
+  const unsigned char *bytes = block;
+  if (nbytes == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, nbytes - 1) == 0)) return nbytes;
+  size_t i = 0;
+  while (bytes[i] == 0) i++;
+  return i;
+}
+
+/* ---- pools ---------------------------------------------------------------------------------------------------------------------- */
+
+/* A pool that keeps what it has unless it is told otherwise, so that a test's figures do not move under it. */
+static inline tc_pool *pool_over(const tc_upstream *upstream) {
+  tc_pool_options options;
+  tc_pool *pool = NULL;
+  tc_pool_options_init(&options);
+  options.upstream = upstream;
+  options.decay = -1.0;
+  CHECK_STATUS(tc_pool_create(&options, &pool), TC_OK, "a pool is created");
+  CHECK(pool != NULL, "a created pool has a handle");
+  return pool;
+}
+
+static inline tc_stats stats_of(const tc_pool *pool) {
+  tc_stats stats;
+  tc_pool_stats(pool, &stats);
+  return stats;
+}
+
+static inline size_t capacity_of(const void *ptr) {
+  tc_block block;
+  tc_block_find(ptr, &block);
+  return block.capacity;
+}
+
+static inline void check_pool(tc_pool *pool) {
+  char message[256] = "";
+  tc_status status = tc_pool_check(pool, message, sizeof message);
+  CHECK(status == TC_OK, "the pool's metadata is consistent, but: %s (%s)", message, tc_status_string(status));
+}
+
+static inline void check_stat(tc_stat stat, const char *name) {
+  CHECK(stat.current == stat.total_allocated - stat.total_freed,
+        "%s: current %" PRIu64 " = total allocated %" PRIu64 " - total freed %" PRIu64, name, stat.current, stat.total_allocated,
+        stat.total_freed);
+  CHECK(stat.peak >= stat.current, "%s: peak %" PRIu64 " >= current %" PRIu64, name, stat.peak, stat.current);
+}
+
+/* The header's invariants, which hold while no other thread is inside the pool. */
+static inline void check_at_rest(tc_pool *pool) {
+  tc_stats s = stats_of(pool);
+#define STAT_CHECK(field, meaning) check_stat(s.field, #field);
+#define COUNT_CHECK(field, meaning)
+  TC_STATISTICS(STAT_CHECK, COUNT_CHECK)
+#undef STAT_CHECK
+#undef COUNT_CHECK
+  CHECK(s.requested.current <= s.allocated.current, "requested %" PRIu64 " <= allocated %" PRIu64, s.requested.current,
+        s.allocated.current);
+  CHECK(s.allocated.current <= s.reserved.current, "allocated %" PRIu64 " <= reserved %" PRIu64, s.allocated.current,
+        s.reserved.current);
+  CHECK(s.cached.current + s.pending.current == s.reserved.current - s.allocated.current,
+        "cached %" PRIu64 " + pending %" PRIu64 " = reserved %" PRIu64 " - allocated %" PRIu64, s.cached.current, s.pending.current,
+        s.reserved.current, s.allocated.current);
+  check_pool(pool);
+}
+
+/* Everything was freed: after a trim to 0 the pool holds nothing, and every current value is 0. */
+static inline void check_empties(tc_pool *pool) {
+  tc_pool_trim(pool, 0);
+  tc_stats s = stats_of(pool);
+#define STAT_ZERO(field, meaning) CHECK_EQUAL(s.field.current, 0, #field " is 0 after everything was freed and trimmed");
+#define COUNT_ZERO(field, meaning)
+  TC_STATISTICS(STAT_ZERO, COUNT_ZERO)
+#undef STAT_ZERO
+#undef COUNT_ZERO
+  CHECK_EQUAL(s.allocation_count, s.deallocation_count, "every block handed out was taken back");
+  CHECK_EQUAL(s.free_run_bytes, 0, "a pool that holds nothing has no free runs");
+  check_at_rest(pool);
+}
+
+/* ---- the process ---------------------------------------------------------------------------------------------------------------- */
+
+/* Resident set size in bytes, from proc_pid_statm(5). */
+static inline size_t resident_bytes(void) {
+  unsigned long total = 0, resident = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  CHECK(file != NULL, "/proc/self/statm can be read");
+  CHECK(fscanf(file, "%lu %lu", &total, &resident) == 2, "/proc/self/statm starts with two numbers");
+  fclose(file);
+  return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static inline void sleep_ms(long ms) {
+  struct timespec duration = {ms / 1000, (ms % 1000) * 1000000L};
+  nanosleep(&duration, NULL);
+}
+
+#endif /* TENSORCORE_TESTS_SUPPORT_H */
