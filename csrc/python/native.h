@@ -1,0 +1,112 @@
+/* native.h - the map of the Python glue: declarations grouped under the file that defines them.
+ *
+ * Only calls of the limited API, so that one build serves Python 3.11 and later; no NumPy headers, so that it serves NumPy 2.0 and later.
+ */
+#ifndef TENSORCORE_NATIVE_H
+#define TENSORCORE_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+
+#include "tensorcore.h"
+
+#define TCI_MAX_DIMENSIONS 64 /* NPY_MAXDIMS of NumPy 2 */
+
+/* ---- numpy_api.c: the parts of NumPy's C interface that the glue uses ------------------------------------------------------------ */
+
+/* NEP 49's PyDataMem_Handler, version 1. NumPy calls these functions for the data of each array; `free` is told a size that may be wrong. */
+typedef struct tci_allocator {
+  void *context;
+  void *(*malloc)(void *context, size_t nbytes);
+  void *(*calloc)(void *context, size_t count, size_t nbytes);
+  void *(*realloc)(void *context, void *ptr, size_t nbytes);
+  void (*free)(void *context, void *ptr, size_t nbytes);
+} tci_allocator;
+
+typedef struct tci_handler {
+  char name[127];
+  uint8_t version;
+  tci_allocator allocator;
+} tci_handler;
+
+#define TCI_HANDLER_CAPSULE "mem_handler" /* the capsule name that NumPy asks for */
+
+/* The start of PyArray_Descr, the same in every NumPy so far. */
+typedef struct tci_descr {
+  PyObject ob_base;
+  PyTypeObject *scalar_type;
+  char kind, type, byteorder, former_flags;
+  int type_number; /* NPY_TYPES */
+} tci_descr;
+
+/* The start of PyArrayObject_fields, public since NumPy 1.22. tci_numpy_layout_matches proves it on a living array before any write. */
+typedef struct tci_array {
+  PyObject ob_base;
+  char *data;
+  int dimension_count;
+  Py_ssize_t *dimensions;
+  Py_ssize_t *strides; /* bytes */
+  PyObject *base;
+  PyObject *descr;
+  int flags;
+  PyObject *weak_references;
+  void *buffer_info;
+  PyObject *mem_handler; /* owned; the capsule through which the data is freed */
+} tci_array;
+
+#define TCI_ARRAY_C_CONTIGUOUS 0x0001
+#define TCI_ARRAY_OWNDATA 0x0004
+#define TCI_ARRAY_ALIGNED 0x0100
+#define TCI_ARRAY_WRITEABLE 0x0400
+
+int tci_numpy_load(void); /* 0, or -1 with a Python error set */
+int tci_numpy_layout_matches(void); /* 1: tci_array and tci_descr describe this NumPy; 0: it does not; -1 with a Python error set */
+/* A new reference to an array over `data`, in C order, that does not own it; NULL: NumPy allocates. Steals `descr`. */
+PyObject *tci_numpy_array(PyObject *descr, int dimension_count, Py_ssize_t *dimensions, void *data);
+PyObject *tci_numpy_descr(PyObject *dtype); /* a new reference; whatever numpy.dtype() takes */
+PyObject *tci_numpy_set_handler(PyObject *capsule); /* NULL: NumPy's default. A new reference to the old one */
+PyObject *tci_numpy_default_handler(void); /* borrowed: the capsule that every context starts with */
+
+/* ---- pool_handle.c: the base type of MemoryPool ---------------------------------------------------------------------------------- */
+
+PyObject *tci_pool_handle_setup(void);                       /* the type, a borrowed reference; NULL with a Python error set */
+int tci_pool_argument(PyObject *object, tc_pool **pool); /* NULL where closed; 0, or -1 with a TypeError set */
+tc_pool *tci_pool_now(PyObject *pool);                   /* of an object known to be a MemoryPool; NULL where closed */
+PyObject *tci_pool_open(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_pool_close(PyObject *module, PyObject *object);
+PyObject *tci_pool_address(PyObject *module, PyObject *object);
+
+/* ---- array.c: arrays that own a block of a pool ---------------------------------------------------------------------------------- */
+
+int tci_array_setup(void); /* 0, or -1 with a Python error set */
+/* A new reference to an array, to None where the pool refused, or NULL with a Python error set. */
+PyObject *tci_array_make(PyObject *pool, PyObject *shape, PyObject *dtype, int zeroed);
+PyObject *tci_array_empty(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_array_zeros(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---- holder.c: the base type of Tensor ------------------------------------------------------------------------------------------- */
+
+PyObject *tci_holder_setup(void); /* the type, a new reference; NULL with a Python error set */
+PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool);
+
+/* ---- numpy_hook.c: a pool under NumPy's array data ------------------------------------------------------------------------------- */
+
+int tci_hook_setup(void); /* 0, or -1 with a Python error set */
+void *tci_hook_malloc(void *context, size_t nbytes);
+void *tci_hook_calloc(void *context, size_t count, size_t nbytes);
+void tci_hook_free(void *context, void *ptr, size_t nbytes);
+void *tci_hook_realloc(void *context, void *ptr, size_t nbytes);
+PyObject *tci_hook_attach(PyObject *module, PyObject *repoint);
+PyObject *tci_hook_set_pool(PyObject *module, PyObject *pool);
+PyObject *tci_hook_pool(PyObject *module, PyObject *unused);
+PyObject *tci_hook_handler_address(PyObject *module, PyObject *unused);
+PyObject *tci_hook_context_handler(PyObject *module, PyObject *pool);
+PyObject *tci_hook_set_context(PyObject *module, PyObject *capsule);
+
+/* ---- native.c: the module, and argument checks ---------------------------------------------------------------------------------------- */
+
+int tci_expect(const char *function, Py_ssize_t given, Py_ssize_t expected); /* 0, or -1 with a TypeError set */
+
+#endif /* TENSORCORE_NATIVE_H */
