@@ -5,6 +5,7 @@ What it cannot see: a call through a function pointer (that is the allowed way u
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ COMPILED = "_core"  # imported by _lib alone
 
 # ---- C ---------------------------------------------------------------------------------------------------------------------------
 
-COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+COMMENT_OR_STRING = re.compile(r"""/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\])'""", re.DOTALL)
 DEFINITION = re.compile(r"^(?!static\b|typedef\b|extern\b)[A-Za-z_][^;{}()=]*?\b(tci?_\w+)\s*\([^;{}]*\)\s*\{", re.MULTILINE)
 VARIABLE = re.compile(
     r"^(?!static\b|typedef\b|extern\b|return\b)[A-Za-z_][\w \t*]*?\b(tci_\w+)\s*(?:\[[^\]]*\])?\s*(?:=|;)", re.MULTILINE
@@ -90,10 +91,22 @@ def test_c_files_include_no_header_of_a_higher_layer() -> None:
     assert upward == []
 
 
+def test_the_glue_for_python_knows_only_the_public_header() -> None:
+    """csrc/python is a user of the core like any other: it includes tensorcore.h and its own headers."""
+    glue = CORE / "python"
+    own = {path.name for path in glue.glob("*.h")}
+    included = {name for path in glue.glob("*.[ch]") for name in INCLUDE.findall(path.read_text())}
+    assert included - own == {"tensorcore.h"}
+
+
 def test_the_private_prefix_is_kept_for_names_that_cross_files() -> None:
     """Each `tci_` function is used by another file than the one that defines it; the rest are static."""
     code = {path: COMMENT_OR_STRING.sub(" ", path.read_text()) for path in (*CORE.glob("*.[ch]"), *(ROOT / "tests/c").glob("*.c"))}
-    words = {path: set(WORD.findall(text)) for path, text in code.items() if path.name != "internal.h"}
+    counts = {path: Counter(WORD.findall(text)) for path, text in code.items()}
+    words = {
+        path: {word for word, count in counted.items() if path.suffix == ".c" or count > 1} for path, counted in counts.items()
+    }
+    # Once in a header is the declaration; twice, an inline function there uses it.
     lonely = [
         f"{path.name}: {name}"
         for path in words
