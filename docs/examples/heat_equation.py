@@ -2,9 +2,9 @@
 
     c ∂T/∂t = ∇·(k(T) ∇T) + burner - radiation        k(T) = K0 (1 + BETA T),  radiation = SIGMA (T⁴ - AMBIENT⁴)
 
-Finite volumes on a 720 x 720 grid, explicit Euler, insulated edges, everything in units of the plate. Whole-array expressions, as one
-writes them from the formula: a step makes some twenty temporaries of 4 MB and drops them at its end. Prints the balance of heat, which
-the scheme keeps to rounding, and a checksum of the field; draws the field to a PNG (out/heat_equation.png, or the path given).
+Finite volumes on a 720 x 720 grid, explicit Euler, insulated edges, everything in units of the plate. Whole-array expressions,
+written as the formula has them: a step makes some twenty temporaries of 4 MB and drops them at its end. Prints the balance of heat,
+which the scheme keeps to rounding, and a checksum of the field; draws it to a PNG (out/heat_equation.png, or the path given).
 
     python docs/examples/heat_equation.py [PICTURE.png]
     tensorcore run --compare docs/examples/heat_equation.py
@@ -82,7 +82,9 @@ def main() -> None:
     temperature, gained = simulate()
     error = temperature.sum() - AMBIENT * POINTS**2 - gained
     write_png(picture, temperature)
-    print(f"hottest {temperature.max():.6f}, coldest {temperature.min():.6f}, heat put in {gained:.6f}, out of balance by {error:.1e}")
+    print(
+        f"hottest {temperature.max():.6f}, coldest {temperature.min():.6f}, heat put in {gained:.6f}, out of balance by {error:.1e}"
+    )
     print(f"SHA-256 of the field {hashlib.sha256(temperature.tobytes()).hexdigest()}")
     print(f"drawn to {picture}")
 
