@@ -22,10 +22,12 @@ PYTHON_LAYERS = (
     ("cli",),
     ("__init__",),
     ("_hooks", "_tensor", "_allocation"),
-    ("_pool", "_statistics"),
-    ("_backend",),
+    ("_pool",),
+    ("_cpu", "_statistics"),
+    ("_backend", "_callbacks", "_upstream"),
     ("_lib",),
     ("_errors",),
+    ("_machine", "_units"),
 )
 COMPILED = "_core"  # imported by _lib alone
 
