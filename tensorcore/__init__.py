@@ -1,0 +1,81 @@
+"""TensorCore: one memory pool under NumPy arrays and tensors of your own.
+
+    import tensorcore as tc
+
+    tc.install()                                   # from here on NumPy's array data comes from the pool, in every thread
+    x = tc.Tensor((1000, 1000))
+    with tc.PooledAllocation(1 << 20) as block:
+        data = block.array("float32", (512, 512))
+    print(tc.statistics())
+
+Sizes are bytes, times are seconds, ratios lie in 0..1.
+"""
+
+from ._allocation import PooledAllocation
+from ._backend import Backend, Device, device, devices, is_available, register_backend
+from ._callbacks import on_out_of_memory
+from ._errors import (
+    CorruptionError,
+    DeviceUnavailableError,
+    DoubleFreeError,
+    HookWarning,
+    InvalidFreeError,
+    OutOfMemoryError,
+    PoolClosedError,
+    ReleasedError,
+    SizeMismatchError,
+    TensorCoreError,
+    TensorCoreWarning,
+    UtilizationWarning,
+)
+from ._global import get_global_memory_pool, set_global_memory_pool, statistics
+from ._hook import hook_mode, install, installed, installed_pool, uninstall
+from ._lib import VERSION as __version__
+from ._lib import get_include
+from ._pool import MemoryPool
+from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics, Statistics
+from ._tensor import Tensor
+from ._upstream import FakeCounts, FakeUpstream, Upstream
+
+__all__ = [
+    "Backend",
+    "ByteStatistic",
+    "CorruptionError",
+    "Device",
+    "DeviceUnavailableError",
+    "DoubleFreeError",
+    "FakeCounts",
+    "FakeUpstream",
+    "HookWarning",
+    "InvalidFreeError",
+    "MemoryPool",
+    "MemoryStatistics",
+    "OutOfMemoryError",
+    "PoolClosedError",
+    "PoolStatistics",
+    "PooledAllocation",
+    "ReleasedError",
+    "SizeClassStatistics",
+    "SizeMismatchError",
+    "Statistics",
+    "Tensor",
+    "TensorCoreError",
+    "TensorCoreWarning",
+    "Upstream",
+    "UtilizationWarning",
+    "__version__",
+    "device",
+    "devices",
+    "get_global_memory_pool",
+    "get_include",
+    "hook_mode",
+    "install",
+    "installed",
+    "installed_pool",
+    "is_available",
+    "on_out_of_memory",
+    "register_backend",
+    "set_global_memory_pool",
+    "statistics",
+    "uninstall",
+]

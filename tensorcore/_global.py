@@ -1,0 +1,60 @@
+"""The pool that each device uses where none is named, and the statistics of all pools."""
+
+from __future__ import annotations
+
+import threading
+
+from ._backend import Device, device
+from ._errors import PoolClosedError
+from ._pool import MemoryPool, set_default
+from ._registry import defaults, open_pools
+from ._statistics import PoolStatistics, Statistics, merge
+
+_lock = threading.Lock()
+
+
+def get_global_memory_pool(device: str | Device = "cpu") -> MemoryPool:
+    """Return the pool from which a device's tensors, allocations and hooks take memory where no other is named.
+
+    It is made at the first call, without a limit, and named after the device.
+    """
+    pool = defaults.get(str(device))
+    return pool if pool is not None else _make_global_pool(device)
+
+
+def _make_global_pool(name: str | Device) -> MemoryPool:
+    where = device(name)
+    with _lock:
+        pool = defaults.get(str(where))
+        if pool is None:
+            pool = MemoryPool(device=where, name=str(where))
+            set_default(where, pool)
+        return pool
+
+
+def set_global_memory_pool(pool: MemoryPool) -> MemoryPool | None:
+    """Make `pool` the global pool of its device; return the one before, None where there was none.
+
+    What the old pool handed out stays valid. A hook that is installed keeps the pool that it was installed with.
+    """
+    if pool.closed:
+        raise ValueError(f"{pool!r} can't be the global pool: make a new one")
+    with _lock:
+        return set_default(pool.device, pool)
+
+
+def statistics() -> Statistics:
+    """Return the figures of every open pool, and of all of them merged. Printed, the result is a table.
+
+    Sizes are bytes, `upstream_ns` nanoseconds, ratios lie in 0..1. Source: the counters of the C core.
+    """
+    readings = tuple(reading for pool in open_pools() if (reading := _read(pool)) is not None)
+    return Statistics(readings, merge(reading.memory for reading in readings))
+
+
+def _read(pool: MemoryPool) -> PoolStatistics | None:
+    """Return the figures of a pool; None where another thread has just closed it."""
+    try:
+        return PoolStatistics(pool.name, str(pool.device), pool.limit, pool.statistics, pool.size_classes)
+    except PoolClosedError:
+        return None

@@ -1,0 +1,107 @@
+"""The only importer of the compiled core: its functions bound once, and the one function that turns a status into an exception.
+
+`lib` and `ffi` are cffi's (a call costs about 60 ns and releases the GIL); `native` holds the functions that run once per array
+(about 30 ns, the GIL stays held).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import _core
+from ._errors import CorruptionError, DoubleFreeError, InvalidFreeError, PoolClosedError, SizeMismatchError, TensorCoreError
+from ._units import format_bytes
+
+if TYPE_CHECKING:
+    from . import _native as native
+else:
+    _address = int(_core.ffi.cast("intptr_t", _core.ffi.addressof(_core.lib, "tci_native_module")))
+    native = ctypes.PYFUNCTYPE(ctypes.py_object)(_address)()
+
+ffi: Any = _core.ffi
+lib: Any = _core.lib
+
+OK: int = lib.TC_OK
+OUT_OF_MEMORY: int = lib.TC_OUT_OF_MEMORY
+INVALID_FREE: int = lib.TC_INVALID_FREE
+CLOSED: int = lib.TC_CLOSED
+ALIGNMENT: int = lib.TC_ALIGNMENT
+VERSION: str = ffi.string(lib.tc_version()).decode()
+
+arrays_can_own_blocks: bool = native.array_layout_matches()
+"""False where this NumPy lays out its arrays in an unknown way: arrays then keep their block through an owner object."""
+
+
+def get_include() -> str:
+    """Return the folder of ``tensorcore.h``, for C code that uses the pool."""
+    return str(Path(_core.__file__).parent / "include")
+
+
+def pointer(address: int, ctype: str = "void *") -> Any:
+    """Return an address as a cffi pointer."""
+    return ffi.cast(ctype, address)
+
+
+def address_of(pointer: Any) -> int:
+    """Return a cffi pointer as an address; 0 for NULL."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def find_block(address: int) -> Any:
+    """Return the tc_block that describes an address: pool, start, requested, capacity, in_use."""
+    block = ffi.new("tc_block *")
+    lib.tc_block_find(pointer(address), block)
+    return block
+
+
+def pool_name(pool: Any) -> str:
+    """Return the name of a tc_pool."""
+    return str(ffi.string(lib.tc_pool_name(pool)).decode())
+
+
+def raise_status(status: int, what: str, *, address: int = 0, nbytes: int | None = None, detail: str = "") -> NoReturn:
+    """Raise the exception of a status other than TC_OK; TC_OUT_OF_MEMORY is raised by the pool, which knows the figures.
+
+    Parameters
+    ----------
+    status
+        A tc_status.
+    what
+        What was tried and on which pool, as the start of a sentence: "pool 'a' refused to deallocate 0x10".
+    address, nbytes
+        The address that was to be freed, and the size given with it.
+    detail
+        More to say: the message of tc_pool_check.
+    """
+    if status == lib.TC_INVALID_FREE:
+        raise InvalidFreeError(f"{what}: {_describe_address(address)}")
+    if status == lib.TC_DOUBLE_FREE:
+        raise DoubleFreeError(f"{what}: the block there is not in use; it was deallocated before, drop the second deallocation")
+    if status == lib.TC_SIZE_MISMATCH:
+        asked = find_block(address).requested
+        raise SizeMismatchError(f"{what} as {nbytes} bytes: it was allocated as {asked} bytes; give that size or none")
+    if status == lib.TC_CLOSED:
+        raise PoolClosedError(f"{what}: the pool was closed; make a new MemoryPool")
+    if status == lib.TC_CORRUPT:
+        raise CorruptionError(f"{what}: {detail}")
+    if status == lib.TC_INVALID_ARGUMENT:
+        raise ValueError(f"{what}: {detail}")
+    if status == lib.TC_TOO_MANY_POOLS:
+        raise TensorCoreError(f"{what}: {lib.TC_MAX_POOLS} pools are alive; close some")
+    raise TensorCoreError(f"{what}: {ffi.string(lib.tc_status_string(status)).decode()}")
+
+
+def _describe_address(address: int) -> str:
+    """Return what an address is instead of the start of a block of the pool that was asked, and what to do."""
+    block = find_block(address)
+    if block.pool == ffi.NULL:
+        return "no TensorCore pool handed out this address; free it where it was allocated"
+    start = address_of(block.start)
+    if start not in (0, address):
+        state = f"block of {format_bytes(block.requested)} in use" if block.in_use else "free block"
+        return f"it lies {address - start:,} bytes inside a {state} of pool {pool_name(block.pool)!r}; deallocate its start, 0x{start:x}"
+    if start == 0:
+        return f"no block of pool {pool_name(block.pool)!r} starts there; deallocate what allocate returned"
+    return f"it is a block of pool {pool_name(block.pool)!r}; deallocate it there"

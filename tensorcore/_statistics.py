@@ -1,0 +1,198 @@
+"""What a pool counts, as frozen dataclasses: the field list of `TC_STATISTICS` in tensorcore.h, and nothing that is not in it.
+
+Reading takes no lock: under load the figures of one reading may be some operations apart; at rest they agree:
+requested <= allocated <= reserved, cached + pending = reserved - allocated, peak >= current.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ._lib import ffi, lib, pointer
+from ._units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ByteStatistic:
+    """One amount of memory in bytes: now, at its largest since the last reset, and all that came and went."""
+
+    current: int = 0
+    peak: int = 0
+    total_allocated: int = 0
+    total_freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClassStatistics:
+    """One size class: block size in bytes (of a large class the smallest), blocks live and cached, allocations ever, and hits.
+
+    `hits` counts the allocations that the calling thread's own cache served; `learned` classes come from automatic size detection.
+    """
+
+    block_size: int
+    live: int
+    cached: int
+    allocations: int
+    hits: int
+    learned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatistics:
+    """The figures of one pool, or of several merged.
+
+    Merged, amounts and counts are sums: a merged peak is the sum of the peaks, an upper bound, since pools need not peak at once.
+    `largest_free_block` is the largest of any pool; `metadata_bytes` is the core's, whichever pool is asked.
+    """
+
+    requested: ByteStatistic = ByteStatistic()
+    allocated: ByteStatistic = ByteStatistic()
+    reserved: ByteStatistic = ByteStatistic()
+    cached: ByteStatistic = ByteStatistic()
+    pending: ByteStatistic = ByteStatistic()
+    allocation_count: int = 0
+    deallocation_count: int = 0
+    hits: int = 0
+    misses: int = 0
+    upstream_calls: int = 0
+    upstream_ns: int = 0
+    purged_bytes: int = 0
+    out_of_memory_retries: int = 0
+    out_of_memory_failures: int = 0
+    refused_deallocations: int = 0
+    largest_free_block: int = 0
+    free_run_bytes: int = 0
+    metadata_bytes: int = 0
+
+    @property
+    def internal_fragmentation(self) -> float:
+        """The part of the allocated bytes that nobody asked for: 1 - requested / allocated; 0 for an empty pool."""
+        return 1 - self.requested.current / self.allocated.current if self.allocated.current else 0.0
+
+    @property
+    def external_fragmentation(self) -> float:
+        """The part of the free page runs outside the largest one: 1 - largest / all; 0 where nothing is free."""
+        return 1 - self.largest_free_block / self.free_run_bytes if self.free_run_bytes else 0.0
+
+    @property
+    def utilization_ratio(self) -> float:
+        """Allocated / reserved, 0..1; 0 for an empty pool."""
+        return self.allocated.current / self.reserved.current if self.reserved.current else 0.0
+
+    @property
+    def hit_ratio(self) -> float:
+        """The part of the allocations served without going upstream, 0..1; 0 before the first."""
+        total = self.hits + self.misses
+        return self.hits / total if total else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields and the ratios as plain numbers in nested dictionaries, ready for JSON."""
+        ratios = ("internal_fragmentation", "external_fragmentation", "utilization_ratio", "hit_ratio")
+        return dataclasses.asdict(self) | {name: getattr(self, name) for name in ratios}
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """One pool's name, device, limit in bytes (None: none), figures and size classes."""
+
+    name: str
+    device: str
+    limit: int | None
+    memory: MemoryStatistics
+    size_classes: tuple[SizeClassStatistics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The figures of every pool that is open, and `merged` over all of them. Printed, it is a table."""
+
+    pools: tuple[PoolStatistics, ...]
+    merged: MemoryStatistics
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers and strings in nested dictionaries and lists, ready for JSON."""
+        pools = [
+            {
+                "name": pool.name,
+                "device": pool.device,
+                "limit": pool.limit,
+                "memory": pool.memory.as_dict(),
+                "size_classes": [dataclasses.asdict(size_class) for size_class in pool.size_classes],
+            }
+            for pool in self.pools
+        ]
+        return {"pools": pools, "merged": self.merged.as_dict()}
+
+    def __str__(self) -> str:
+        columns = {f"{pool.name} ({pool.device})": pool.memory for pool in self.pools}
+        if len(columns) != 1:
+            columns["all pools"] = self.merged
+        return _format_table(columns)
+
+
+def read_statistics(address: int) -> MemoryStatistics:
+    """Return the figures of the pool at an address."""
+    stats = ffi.new("tc_stats *")
+    lib.tc_pool_stats(pointer(address, "tc_pool *"), stats)
+    return MemoryStatistics(**{field.name: _from_c(getattr(stats, field.name)) for field in fields(MemoryStatistics)})
+
+
+def _from_c(value: Any) -> ByteStatistic | int:
+    if isinstance(value, int):
+        return value
+    return ByteStatistic(value.current, value.peak, value.total_allocated, value.total_freed)
+
+
+def read_size_classes(address: int) -> tuple[SizeClassStatistics, ...]:
+    """Return the size classes of the pool at an address that have seen traffic or hold blocks, ascending by block size."""
+    pool = pointer(address, "tc_pool *")
+    capacity = count = lib.tc_pool_class_stats(pool, ffi.NULL, 0)
+    classes = ffi.new("tc_class_stats[]", max(1, capacity))
+    count = min(capacity, lib.tc_pool_class_stats(pool, classes, capacity))
+    return tuple(
+        SizeClassStatistics(c.block_size, c.live, c.cached, c.allocations, c.hits, bool(c.learned)) for c in classes[0:count]
+    )
+
+
+def merge(statistics: Iterable[MemoryStatistics]) -> MemoryStatistics:
+    """Return the figures of several pools as one."""
+    readings = list(statistics)
+    largest = {"largest_free_block", "metadata_bytes"}
+    return MemoryStatistics(
+        **{
+            field.name: _merge_values([getattr(reading, field.name) for reading in readings], max if field.name in largest else sum)
+            for field in fields(MemoryStatistics)
+            if readings
+        }
+    )
+
+
+def _merge_values(values: list[Any], combine: Callable[[Iterable[int]], int]) -> ByteStatistic | int:
+    if isinstance(values[0], int):
+        return combine(values)
+    return ByteStatistic(*(combine(getattr(value, field.name) for value in values) for field in fields(ByteStatistic)))
+
+
+def _format_table(columns: Mapping[str, MemoryStatistics]) -> str:
+    """Return the figures as aligned lines: amounts as now (peak), then counts, then ratios; a column per pool."""
+    rows = [["", *columns]]
+    for field in fields(MemoryStatistics):
+        rows.append([field.name.replace("_", " "), *(_format_value(field.name, getattr(c, field.name)) for c in columns.values())])
+    for name in ("utilization_ratio", "hit_ratio", "internal_fragmentation", "external_fragmentation"):
+        rows.append([name.replace("_", " "), *(f"{getattr(c, name):.1%}" for c in columns.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
+        for row in rows
+    )
+
+
+def _format_value(name: str, value: ByteStatistic | int) -> str:
+    if isinstance(value, ByteStatistic):
+        return f"{format_bytes(value.current)} (peak {format_bytes(value.peak)})"
+    if name == "upstream_ns":
+        return f"{value / 1e6:,.3f} ms"
+    return format_bytes(value) if name.endswith(("_bytes", "_block")) else f"{value:,}"
