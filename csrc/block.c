@@ -1,0 +1,50 @@
+/* block.c - what is known of an address: which pool, which block, in use or not; and why a deallocation is refused. */
+#include "internal.h"
+
+static bool run_holds(const tci_run *run, uintptr_t address) {
+  return run && run->kind >= RUN_SLAB && address >= run->start && address < run->start + (run->npages << TCI_PAGE_SHIFT);
+}
+
+/* The run whose pages hold the address, also where the page map knows its first page only. Cost: the runs before it in the segment. */
+static tci_run *run_search(tci_segment *segment, uintptr_t address) {
+  tci_run *run = tci_page_map_get(address);
+  if (run_holds(run, address)) return run;
+  uintptr_t page = segment->base;
+  tci_heap_lock(segment->pool);
+  for (; page < segment->base + segment->nbytes; page += run->npages << TCI_PAGE_SHIFT) {
+    run = tci_page_map_get(page);
+    if (!run || (address >= page && address < page + (run->npages << TCI_PAGE_SHIFT))) break;
+  }
+  tci_heap_unlock(segment->pool);
+  return run_holds(run, address) ? run : NULL;
+}
+
+tc_pool *tc_pool_of(const void *ptr) {
+  tci_segment *segment = tci_page_map_segment((uintptr_t)ptr);
+  return segment && (uintptr_t)ptr - segment->base < segment->nbytes ? segment->pool : NULL;
+}
+
+void tc_block_find(const void *ptr, tc_block *block) {
+  uintptr_t address = (uintptr_t)ptr;
+  *block = (tc_block){.pool = tc_pool_of(ptr)};
+  tci_run *run = block->pool ? run_search(tci_page_map_segment(address), address) : NULL;
+  if (!run || address < run->base) return;
+  size_t size = run->block_size ? run->block_size : run->capacity, index = (address - run->base) / size;
+  if (index >= run->nblocks) return;
+  uint16_t state = LOAD(run->states[index]);
+  block->start = (void *)(run->base + index * size);
+  block->capacity = size;
+  block->in_use = state != 0;
+  if (state) block->requested = run->block_size ? size + 1 - state : LOAD(run->request);
+}
+
+tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes) {
+  tc_block block;
+  tc_block_find((void *)address, &block);
+  ADD(pool->refused, 1);
+  if (block.pool != pool || address % TC_ALIGNMENT) return TC_INVALID_FREE;
+  if (!block.start) return TC_DOUBLE_FREE; /* free memory of this pool */
+  if ((uintptr_t)block.start != address) return TC_INVALID_FREE;
+  if (!block.in_use) return TC_DOUBLE_FREE;
+  return nbytes == block.requested ? TC_INVALID_FREE : TC_SIZE_MISMATCH;
+}

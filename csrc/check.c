@@ -1,0 +1,114 @@
+/* check.c - walks all records of a pool and says which invariant is broken. For tests and for a user in doubt; holds the heap lock. */
+#include <stdio.h>
+
+#include "internal.h"
+
+typedef struct check {
+  tc_pool *pool;
+  char *message;
+  size_t size;
+  bool broken;
+  size_t used, free, dirty, live; /* pages, pages, pages, blocks */
+} check;
+
+#define EXPECT(c, condition, ...)                                            \
+  do {                                                                       \
+    if (!(condition) && !(c)->broken) {                                      \
+      (c)->broken = true;                                                    \
+      if ((c)->message) snprintf((c)->message, (c)->size, __VA_ARGS__);      \
+    }                                                                        \
+  } while (0)
+
+static void check_free_run(check *c, const tci_run *run, bool after_free) {
+  const uint8_t *bytes = tci_run_dirty_bytes(run);
+  size_t dirty = 0;
+  for (size_t i = 0; i < run->npages; i++) dirty += bytes[i];
+  EXPECT(c, dirty == run->dirty, "free run %#zx: %zu dirty pages, %zu recorded", (size_t)run->start, dirty, run->dirty);
+  EXPECT(c, !after_free, "free run %#zx was not merged with the one before it", (size_t)run->start);
+  EXPECT(c, tci_page_map_get(run->start + ((run->npages - 1) << TCI_PAGE_SHIFT)) == run, "free run %#zx: last page is not mapped",
+         (size_t)run->start);
+  c->free += run->npages;
+  c->dirty += dirty;
+}
+
+static void check_slab(check *c, const tci_run *slab) {
+  uint32_t nfree = 0;
+  for (uint32_t i = 0; i < slab->nblocks; i++) {
+    bool held = slab->free_bits[i / 64] >> i % 64 & 1, used = LOAD(slab->states[i]) != 0;
+    EXPECT(c, !(held && used), "slab %#zx: block %u is both in use and free", (size_t)slab->start, i);
+    nfree += held;
+    c->live += used;
+  }
+  EXPECT(c, nfree == slab->nfree, "slab %#zx: %u free blocks, %u recorded", (size_t)slab->start, nfree, slab->nfree);
+  EXPECT(c, (size_t)slab->nblocks * slab->block_size <= slab->npages << TCI_PAGE_SHIFT, "slab %#zx: blocks beyond its pages",
+         (size_t)slab->start);
+  for (size_t page = 0; page < slab->npages; page++)
+    EXPECT(c, tci_page_map_get(slab->start + (page << TCI_PAGE_SHIFT)) == slab, "slab %#zx: page %zu maps elsewhere",
+           (size_t)slab->start, page);
+}
+
+static void check_segment(check *c, tci_segment *segment) {
+  bool after_free = false;
+  uintptr_t page = segment->base, end = segment->base + segment->nbytes;
+  while (page < end && !c->broken) {
+    tci_run *run = tci_page_map_get(page);
+    EXPECT(c, run && run->start == page && run->npages && run->segment == segment, "segment %#zx: page %#zx belongs to no run",
+           (size_t)segment->base, (size_t)page);
+    if (c->broken) return;
+    bool is_free = run->kind == RUN_FREE;
+    if (is_free)
+      check_free_run(c, run, after_free);
+    else
+      c->used += run->npages;
+    if (run->kind == RUN_SLAB) check_slab(c, run);
+    if (run->kind == RUN_SINGLE || run->kind == RUN_LARGE) c->live += LOAD(run->state) != 0;
+    after_free = is_free;
+    page += run->npages << TCI_PAGE_SHIFT;
+  }
+  EXPECT(c, c->broken || page == end, "segment %#zx: its last run ends beyond it", (size_t)segment->base);
+}
+
+static void check_bins(check *c) {
+  size_t pages = 0, dirty = 0;
+  for (int set = 0; set < 2; set++)
+    for (unsigned bin = 0; bin < TCI_RUN_BINS; bin++) {
+      bool filled = c->pool->heap.filled[set][bin / 64] >> bin % 64 & 1;
+      EXPECT(c, filled == (c->pool->heap.bins[set][bin] != NULL), "bin %u: its bit is wrong", bin);
+      for (tci_run *run = c->pool->heap.bins[set][bin]; run; run = run->next) {
+        EXPECT(c, run->kind == RUN_FREE && (run->dirty > 0) == set, "bin %u holds run %#zx of another kind", bin, (size_t)run->start);
+        pages += run->npages;
+      }
+    }
+  for (tci_run *run = c->pool->heap.oldest; run; run = run->newer) dirty += run->dirty;
+  EXPECT(c, pages == c->free, "the bins hold %zu free pages, the segments %zu", pages, c->free);
+  EXPECT(c, dirty == c->dirty, "the list by age holds %zu dirty pages, the segments %zu", dirty, c->dirty);
+}
+
+static uint64_t traffic(const tc_pool *pool, uint64_t *live) {
+  tc_stats stats;
+  tc_pool_stats(pool, &stats);
+  *live = stats.allocation_count - stats.deallocation_count;
+  return stats.allocation_count + stats.deallocation_count;
+}
+
+tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size) {
+  check c = {.pool = pool, .message = message_size ? message : NULL, .size = message_size};
+  uint64_t live_before, live_after, before = traffic(pool, &live_before);
+  size_t reserved = 0;
+  tci_heap_lock(pool);
+  for (tci_segment *segment = pool->heap.segments; segment; segment = segment->next) {
+    check_segment(&c, segment);
+    reserved += segment->nbytes;
+  }
+  if (!c.broken) {
+    check_bins(&c);
+    EXPECT(&c, c.used == pool->heap.used && c.free == pool->heap.free && c.dirty == pool->heap.dirty,
+           "heap counts %zu used, %zu free, %zu dirty pages; found %zu, %zu, %zu", pool->heap.used, pool->heap.free, pool->heap.dirty,
+           c.used, c.free, c.dirty);
+  }
+  tci_heap_unlock(pool);
+  bool at_rest = traffic(pool, &live_after) == before; /* with traffic beside it the counts cannot agree */
+  if (at_rest) EXPECT(&c, c.live == live_before, "%zu blocks are marked in use, the counters say %zu", c.live, (size_t)live_before);
+  if (at_rest) EXPECT(&c, reserved == LOAD(pool->reserved), "segments hold %zu bytes, %zu recorded", reserved, (size_t)pool->reserved);
+  return c.broken ? TC_CORRUPT : TC_OK;
+}

@@ -1,0 +1,214 @@
+/* heap.c - page runs inside segments: best fit by bitmap, split, coalesce.
+ *
+ * Free runs lie in bins by size (exact to 64 pages, then 16 bins per doubling), runs with dirty pages apart from clean ones, so that
+ * warm memory is found first. Neighbours are found through the page map: a run is entered at its first and its last page.
+ * Every function expects the heap lock. Cost: some 50 to 100 ns.
+ */
+#include "internal.h"
+
+#define EXACT 64
+#define LOOK 8 /* runs looked at in a bin of mixed sizes */
+
+void tci_heap_lock(tc_pool *pool) { pthread_mutex_lock(&pool->heap.lock); }
+
+void tci_heap_unlock(tc_pool *pool) {
+  STORE(pool->free_run_bytes, (uint64_t)pool->heap.free << TCI_PAGE_SHIFT);
+  pthread_mutex_unlock(&pool->heap.lock);
+}
+
+tci_run *tci_run_create(size_t header_bytes) {
+  tci_run *run = tci_meta_alloc(META_RUN, header_bytes);
+  if (!run) return NULL;
+  run->header_units = (uint16_t)((header_bytes + 63) / 64);
+  STORE(run->kind, RUN_BUSY);
+  return run;
+}
+
+void tci_run_destroy(tci_run *run) {
+  STORE(run->kind, RUN_UNUSED);
+  STORE(run->nblocks, 0); /* a stale entry of the page map may still lead here: every free is refused */
+  tci_meta_free(META_RUN, run, (size_t)run->header_units * 64);
+}
+
+static unsigned bin_of(size_t npages) {
+  if (npages < EXACT) return (unsigned)npages;
+  unsigned log2 = 63 - (unsigned)__builtin_clzll(npages);
+  return EXACT + (log2 - 6) * 16 + (unsigned)(npages >> (log2 - 4) & 15);
+}
+
+static void age_append(tci_heap *heap, tci_run *run) {
+  run->older = heap->newest;
+  run->newer = NULL;
+  *(heap->newest ? &heap->newest->newer : &heap->oldest) = run;
+  heap->newest = run;
+}
+
+static void age_remove(tci_heap *heap, tci_run *run) {
+  *(run->older ? &run->older->newer : &heap->oldest) = run->newer;
+  *(run->newer ? &run->newer->older : &heap->newest) = run->older;
+}
+
+static void bin_insert(tci_heap *heap, tci_run *run) {
+  unsigned dirty = run->dirty > 0, bin = bin_of(run->npages);
+  tci_run **head = &heap->bins[dirty][bin];
+  run->previous = NULL;
+  run->next = *head;
+  if (*head) (*head)->previous = run;
+  STORE(*head, run);
+  heap->filled[dirty][bin / 64] |= (uint64_t)1 << (bin % 64);
+  if (dirty) age_append(heap, run);
+  heap->free += run->npages;
+  heap->dirty += run->dirty;
+  run->nblocks = 0;
+  STORE(run->kind, RUN_FREE);
+}
+
+static void bin_remove(tci_heap *heap, tci_run *run) {
+  unsigned dirty = run->dirty > 0, bin = bin_of(run->npages);
+  if (run->next) run->next->previous = run->previous;
+  if (run->previous)
+    run->previous->next = run->next;
+  else
+    STORE(heap->bins[dirty][bin], run->next);
+  if (!heap->bins[dirty][bin]) heap->filled[dirty][bin / 64] &= ~((uint64_t)1 << (bin % 64));
+  if (dirty) age_remove(heap, run);
+  heap->free -= run->npages;
+  heap->dirty -= run->dirty;
+  STORE(run->kind, RUN_BUSY);
+}
+
+static void map_ends(tci_run *run) {
+  tci_page_map_set(run->start, run);
+  tci_page_map_set(run->start + ((run->npages - 1) << TCI_PAGE_SHIFT), run);
+}
+
+static size_t count_dirty(const tci_run *run) {
+  const uint8_t *bytes = tci_run_dirty_bytes(run);
+  size_t count = 0;
+  for (size_t i = 0; i < run->npages; i++) count += bytes[i];
+  return count;
+}
+
+/* The smallest of the first few in this bin that fits. */
+static tci_run *bin_best(tci_run *run, size_t npages) {
+  tci_run *best = NULL;
+  for (int i = 0; run && i < LOOK; run = run->next, i++)
+    if (run->npages >= npages && (!best || run->npages < best->npages)) best = run;
+  return best;
+}
+
+static tci_run *find(tci_heap *heap, size_t npages, bool dirty) {
+  for (unsigned bin = bin_of(npages), word = bin / 64; word < TCI_RUN_BINS / 64; word++, bin = word * 64) {
+    for (uint64_t bits = heap->filled[dirty][word] >> (bin % 64) << (bin % 64); bits; bits &= bits - 1) {
+      tci_run *run = bin_best(heap->bins[dirty][word * 64 + (unsigned)__builtin_ctzll(bits)], npages);
+      if (run) return run;
+    }
+  }
+  return NULL;
+}
+
+/* Cut `run` (busy) to npages; the rest becomes a free run. Without memory for a header the run stays whole. */
+static void split(tc_pool *pool, tci_run *run, size_t npages) {
+  if (run->npages == npages) return;
+  tci_run *rest = tci_run_create(sizeof *rest);
+  if (!rest) return;
+  rest->pool = pool;
+  rest->segment = run->segment;
+  rest->start = run->start + (npages << TCI_PAGE_SHIFT);
+  rest->npages = run->npages - npages;
+  rest->stamp = run->stamp;
+  size_t dirty = run->dirty;
+  run->npages = npages;
+  if (dirty) { /* all or nothing is common: count only where it is mixed */
+    bool all = dirty == npages + rest->npages;
+    run->dirty = all ? npages : count_dirty(run);
+    rest->dirty = dirty - run->dirty;
+  }
+  pool->heap.used -= rest->npages;
+  bin_insert(&pool->heap, rest);
+  map_ends(rest);
+}
+
+void tci_heap_take_run(tc_pool *pool, tci_run *run) {
+  bin_remove(&pool->heap, run);
+  pool->heap.used += run->npages;
+}
+
+tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty) {
+  tci_run *run = find(&pool->heap, npages, dirty);
+  if (!run) return NULL;
+  tci_heap_take_run(pool, run);
+  split(pool, run, npages);
+  map_ends(run);
+  return run;
+}
+
+/* The free run that ends (or starts) at this address, taken out of its bin. */
+static tci_run *take_neighbour(tc_pool *pool, const tci_run *run, bool left) {
+  uintptr_t end = run->start + (run->npages << TCI_PAGE_SHIFT);
+  if (left ? run->start == run->segment->base : end == run->segment->base + run->segment->nbytes) return NULL;
+  tci_run *other = tci_page_map_get(left ? run->start - TCI_PAGE : end);
+  if (!other || other->kind != RUN_FREE || other->segment != run->segment) return NULL;
+  if (left ? other->start + (other->npages << TCI_PAGE_SHIFT) != run->start : other->start != end) return NULL;
+  tci_heap_take_run(pool, other);
+  return other;
+}
+
+static void absorb(tci_run *run, tci_run *other) {
+  if (other->start < run->start) run->start = other->start;
+  run->npages += other->npages;
+  run->dirty += other->dirty;
+  tci_run_destroy(other);
+}
+
+void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp) {
+  for (int left = 0; left < 2; left++) {
+    tci_run *other = take_neighbour(pool, run, left);
+    if (other) absorb(run, other);
+  }
+  run->stamp = stamp;
+  pool->heap.used -= run->npages;
+  bin_insert(&pool->heap, run);
+  map_ends(run);
+}
+
+bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages) {
+  tci_run *other = take_neighbour(pool, run, false);
+  if (!other) return false;
+  if (run->npages + other->npages < npages) {
+    tci_heap_give(pool, other, other->stamp);
+    return false;
+  }
+  split(pool, other, npages - run->npages);
+  absorb(run, other);
+  map_ends(run);
+  return true;
+}
+
+void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages) {
+  memset(tci_run_dirty_bytes(run), 1, run->npages);
+  tci_run *rest = tci_run_create(sizeof *rest);
+  if (!rest) return;
+  rest->pool = pool;
+  rest->segment = run->segment;
+  rest->start = run->start + (npages << TCI_PAGE_SHIFT);
+  rest->npages = rest->dirty = run->npages - npages;
+  run->npages = npages;
+  map_ends(run);
+  tci_heap_give(pool, rest, LOAD(pool->tick));
+}
+
+size_t tci_heap_largest(const tc_pool *pool) { /* also without the lock, for statistics: headers stay readable */
+  size_t largest = 0;
+  for (int dirty = 0; dirty < 2; dirty++) {
+    for (int word = TCI_RUN_BINS / 64 - 1; word >= 0; word--) {
+      uint64_t bits = LOAD(pool->heap.filled[dirty][word]);
+      if (!bits) continue;
+      tci_run *run = LOAD(pool->heap.bins[dirty][word * 64 + 63 - __builtin_clzll(bits)]);
+      for (int i = 0; run && i < 64; run = LOAD(run->next), i++)
+        if (LOAD(run->npages) > largest) largest = LOAD(run->npages);
+      break;
+    }
+  }
+  return largest;
+}

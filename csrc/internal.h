@@ -1,0 +1,399 @@
+/* internal.h - the map of the core: the types, and the functions that cross files, grouped under the file that defines them.
+ *
+ * Layers, calls go down only (LAYERS holds the order that a test checks):
+ *     pool      entry points: pick the class, try the thread's cache, else refill
+ *     cache     per thread and pool: stacks of free blocks, no lock and no atomic read-modify-write on a hit
+ *     depot     per pool: whole magazines of free blocks, one lock per size class
+ *     heap      page runs inside segments: best fit, split, coalesce, purge
+ *     page_map  address -> run, address -> segment
+ *     meta, upstream, os
+ * Locks: registry > collect > depot or heap > meta; a depot's and the heap's are never held together but before a fork.
+ * None is held while an upstream or a callback runs.
+ */
+#ifndef TCI_INTERNAL_H
+#define TCI_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "include/tensorcore.h"
+#include "os.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#define STORE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
+#define LOAD_ACQUIRE(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define STORE_RELEASE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELEASE)
+#define ADD(x, v) __atomic_fetch_add(&(x), (v), __ATOMIC_RELAXED)
+#define BUMP(x, v) STORE(x, LOAD(x) + (v)) /* a counter with one writer and readers that take no lock */
+
+#if defined(__SANITIZE_THREAD__)
+#define TCI_TSAN 1 /* ThreadSanitizer does not know membarrier: the fences are then real */
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TCI_TSAN 1
+#endif
+#endif
+#ifndef TCI_TSAN
+#define TCI_TSAN 0
+#endif
+
+#define TCI_PAGE_SHIFT 12
+#define TCI_PAGE ((size_t)1 << TCI_PAGE_SHIFT) /* the heap's page; the system's may be larger */
+#define TCI_SLOT_SHIFT 21
+#define TCI_SLOT ((size_t)1 << TCI_SLOT_SHIFT) /* segments start on a multiple of it: one huge page */
+#define TCI_SEGMENT_UNIT ((size_t)1 << 16)     /* the smallest step in a segment's size, used only close to the limit */
+
+#define TCI_GRANULE_SHIFT 6
+#define TCI_SMALL_MAX ((size_t)1 << 19) /* largest request that has a size class */
+#define TCI_FIXED_CLASSES 88            /* 64 ... 512 by 64 B, then 8 per doubling up to TCI_SMALL_MAX */
+#define TCI_LEARNED_CLASSES 64
+#define TCI_CLASSES (TCI_FIXED_CLASSES + TCI_LEARNED_CLASSES)
+#define TCI_LARGE_CLASSES 176 /* 16 per doubling, TCI_SMALL_MAX ... 1 GiB; beyond: straight to the heap */
+#define TCI_BINS (TCI_CLASSES + TCI_LARGE_CLASSES)
+#define TCI_SINGLE_MIN ((size_t)32 << 10) /* from here a fixed class is one page run a block */
+#define TCI_COLOUR_MIN ((size_t)192 << 10) /* from here blocks do not all start at the same page offset */
+#define TCI_RUN_BINS 576
+
+typedef struct tci_run tci_run;
+typedef struct tci_segment tci_segment;
+typedef struct tci_cache tci_cache;
+typedef struct tci_magazine tci_magazine;
+typedef struct tci_thread tci_thread;
+
+typedef enum tci_run_kind {
+  RUN_UNUSED = 0,  /* the header is on meta's free list */
+  RUN_FREE = 1,    /* in a bin of the heap */
+  RUN_BUSY = 2,    /* between two states: being purged or built; owned by one thread */
+  RUN_SLAB = 3,    /* nblocks blocks of one class */
+  RUN_SINGLE = 4,  /* one block of a fixed class */
+  RUN_LARGE = 5    /* one block above TCI_SMALL_MAX, or with an alignment of its own */
+} tci_run_kind;
+
+/* A run of pages. The first line is all that a free reads.
+ * A block's state word: 0 = not in use, else 1 + (block_size - request); RUN_LARGE: 1, the request in `request`. */
+struct tci_run {
+  uintptr_t base;      /* address of the first block */
+  tc_pool *pool;
+  uint16_t *states;    /* nblocks words */
+  uint32_t block_size; /* bytes; 0 for RUN_LARGE */
+  uint32_t reciprocal; /* ceil(2^32 / block_size); 0 where there is one block: index = offset * reciprocal >> 32 */
+  uint32_t nblocks;    /* 0 for free runs: every free is refused */
+  uint16_t bin;        /* class, or TCI_CLASSES + large class */
+  uint8_t kind;        /* tci_run_kind */
+  uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
+  size_t capacity;     /* bytes of a large block */
+  size_t request;      /* bytes; large only */
+  uint16_t state;      /* the state word of a single block */
+  uint16_t header_units; /* size of this header, in 64 B */
+  uint32_t stamp;      /* tick of the pool at which it was freed */
+  /* second line: the heap's */
+  tci_segment *segment;
+  uintptr_t start;     /* address of the first page */
+  size_t npages;
+  size_t dirty;        /* pages that may hold data; free runs */
+  tci_run *previous, *next; /* bin, or partial slabs of the class */
+  tci_run *older, *newer;   /* free runs with dirty pages, by age */
+  uint32_t nfree;      /* slab: blocks in `free_bits` */
+  uint32_t hint;       /* slab: no set bit below this word */
+  uint64_t *free_bits; /* slab: 1 = the heap holds the block */
+};
+
+struct tci_segment {
+  uintptr_t base;
+  size_t nbytes;
+  tc_pool *pool;
+  tci_segment *previous, *next;
+  size_t meta_bytes; /* of this header */
+  uint8_t dirty[];   /* one a page: 1 = may hold data; written by the run's owner */
+};
+
+typedef struct tci_entry {
+  void *block;
+  union {
+    uint16_t *state; /* small: where the block's state word is */
+    tci_run *run;    /* large */
+  } u;
+} tci_entry;
+
+struct tci_magazine {
+  tci_magazine *next;
+  uint32_t count, capacity; /* entries; `count` is out of date while a bin has it loaded */
+  uint32_t bin, unused;
+  tci_entry entries[];
+};
+
+/* One size class in one thread's cache: base <= top <= end; [base, top) are free blocks. One cache line. */
+typedef struct tci_bin {
+  tci_entry *top, *base, *end;
+  tci_magazine *spare; /* NULL, or full or empty: alternating at a magazine's edge costs no lock */
+  uint64_t allocations, deallocations;
+  uint64_t refills; /* allocations that the stacks could not serve */
+  uint64_t seen;    /* allocations + deallocations at the last tick; written by the scavenger */
+} tci_bin;
+
+/* Entered by its thread with two plain stores (`busy`); taken from outside with `taken`, a barrier on all threads, and a look at `busy`. */
+struct tci_cache {
+  uint32_t busy;  /* 1: its thread is inside; written by it alone */
+  uint32_t taken; /* 1: somebody else is inside, or the pool is closed: the slow path waits */
+  tc_pool *pool;
+  /* bytes; current = in - out */
+  uint64_t requested_in, requested_out, allocated_in, allocated_out;
+  int64_t requested_high, allocated_high; /* largest current since published */
+  int64_t requested_seen, allocated_seen; /* current when published */
+  tci_cache *next;                        /* of the pool; never unlinked while the pool lives */
+  tci_cache *next_free;
+  tci_thread *thread; /* NULL: of no living thread */
+  uint64_t samples;   /* counts down to the next look at a request's size */
+  tci_bin bins[TCI_BINS] __attribute__((aligned(64)));
+};
+
+struct tci_thread {
+  tci_cache *caches[TC_MAX_POOLS];
+  tci_thread *previous, *next;
+};
+
+typedef struct tci_depot {
+  pthread_mutex_t lock;
+  tci_magazine *full, *empty;
+  uint32_t count; /* full magazines */
+  uint32_t low;   /* least of `count` since the last tick: that many were not needed */
+  uint64_t blocks; /* in the full magazines */
+} __attribute__((aligned(64))) tci_depot;
+
+typedef struct tci_class {
+  uint32_t block_size; /* bytes; 0: not in use */
+  uint32_t magazine;   /* blocks a magazine holds */
+  uint32_t npages;     /* of a slab or single run */
+  uint32_t nblocks;    /* of a slab; 1: single runs */
+  uint32_t reciprocal;
+  tci_run *partial;     /* slabs with free blocks; heap lock */
+  uint64_t free_blocks; /* in slabs; written under the heap lock */
+} tci_class;
+
+/* used + free = sum over segments; 0 <= dirty <= free. In pages; heap lock. */
+typedef struct tci_heap {
+  pthread_mutex_t lock;
+  tci_segment *segments;
+  size_t used, free, dirty;
+  tci_run *oldest, *newest; /* free runs with dirty pages */
+  uint64_t filled[2][TCI_RUN_BINS / 64]; /* which bins have runs */
+  tci_run *bins[2][TCI_RUN_BINS];        /* [0]: runs without a dirty page, [1]: with */
+} tci_heap;
+
+typedef struct tci_learner {
+  pthread_mutex_t lock;
+  uint32_t granules[256]; /* which size, in 64 B; direct-mapped */
+  uint32_t counts[256];
+  uint32_t classes; /* learned so far */
+} tci_learner;
+
+struct tc_pool {
+  uint32_t index; /* in tci_thread.caches */
+  uint32_t watched; /* 1: every call compares with the watermark */
+  uint8_t class_of[(TCI_SMALL_MAX >> TCI_GRANULE_SHIFT) + 1]; /* by 64 B granules; learning rewrites entries */
+  tci_class classes[TCI_CLASSES];
+  tc_upstream upstream;
+  const tc_upstream *upstream_given;
+  tc_pool_options options;
+  char name[64];
+  uint32_t closed;
+  uint32_t pins; /* the scavenger works in it */
+  uint32_t tick;     /* advances decay / TCI_TICKS apart while the scavenger runs */
+  uint64_t tick_due; /* ns; scavenger */
+  uint32_t colour;   /* cycles */
+  size_t reserve_floor; /* bytes that decay does not release */
+  size_t collect_floor; /* bytes: idle after the last collection */
+  tc_out_of_memory_callback on_out_of_memory;
+  void *on_out_of_memory_context;
+  tc_watermark_callback on_watermark;
+  void *watermark_context;
+  double watermark;
+  uint32_t above_watermark;
+  pthread_mutex_t collect; /* one collection at a time; caches are taken under it */
+  tci_cache *caches, *free_caches; /* collect; `caches` is only pushed to, so readers need no lock */
+  /* published by the caches: bytes */
+  int64_t requested, allocated;
+  uint64_t requested_peak, allocated_peak, cached_peak;
+  uint64_t budget; /* largest `allocated` ever; reset_peak leaves it */
+  uint64_t reserved, reserved_peak, reserved_in, reserved_out;
+  uint64_t misses, upstream_calls, upstream_ns, purged_bytes;
+  uint64_t retries, failures, refused;
+  uint64_t free_run_bytes, largest_free; /* copies for readers without the lock */
+  tci_learner learner;
+  tci_heap heap;
+  tci_depot depots[TCI_CLASSES];
+};
+
+#define TCI_TICKS 8 /* per decay */
+
+extern _Thread_local tci_thread *tci_tls __attribute__((tls_model("initial-exec")));
+
+/* ---- meta.c: memory for all of the above, never part of a segment -------------------------------------------------------------- */
+typedef enum tci_meta_kind { META_RUN = 0, META_OTHER = 1, META_KINDS = 2 } tci_meta_kind; /* run headers are only reused as run headers */
+void *tci_meta_alloc(tci_meta_kind kind, size_t nbytes); /* zeroed, 64-byte aligned; NULL on failure */
+void tci_meta_free(tci_meta_kind kind, void *address, size_t nbytes);
+size_t tci_meta_bytes(void);
+void tci_meta_lock(void), tci_meta_unlock(void); /* around a fork */
+
+/* ---- page_map.c ------------------------------------------------------------------------------------------------------------------ */
+#define TCI_LEAF_SHIFT 32
+#define TCI_LEAF_PAGES ((size_t)1 << (TCI_LEAF_SHIFT - TCI_PAGE_SHIFT))
+#define TCI_LEAF_SLOTS ((size_t)1 << (TCI_LEAF_SHIFT - TCI_SLOT_SHIFT))
+typedef struct tci_leaf {
+  tci_run *pages[TCI_LEAF_PAGES];        /* the run; within free and large runs only the first and last pages count */
+  tci_segment *segments[TCI_LEAF_SLOTS]; /* the segment */
+} tci_leaf;
+extern tci_leaf *tci_root[1 << 16];
+bool tci_page_map_add(tci_segment *segment);
+void tci_page_map_remove(tci_segment *segment);
+
+static inline tci_run *tci_page_map_get(uintptr_t address) {
+  if (unlikely(address >> 48)) return NULL;
+  tci_leaf *leaf = LOAD_ACQUIRE(tci_root[address >> TCI_LEAF_SHIFT]);
+  return likely(leaf != NULL) ? LOAD_ACQUIRE(leaf->pages[(address >> TCI_PAGE_SHIFT) & (TCI_LEAF_PAGES - 1)]) : NULL;
+}
+static inline void tci_page_map_set(uintptr_t address, tci_run *run) { /* the address lies in a segment that was added */
+  STORE_RELEASE(tci_root[address >> TCI_LEAF_SHIFT]->pages[(address >> TCI_PAGE_SHIFT) & (TCI_LEAF_PAGES - 1)], run);
+}
+static inline tci_segment *tci_page_map_segment(uintptr_t address) {
+  if (unlikely(address >> 48)) return NULL;
+  tci_leaf *leaf = LOAD_ACQUIRE(tci_root[address >> TCI_LEAF_SHIFT]);
+  return leaf ? LOAD_ACQUIRE(leaf->segments[(address >> TCI_SLOT_SHIFT) & (TCI_LEAF_SLOTS - 1)]) : NULL;
+}
+
+/* ---- size_class.c ---------------------------------------------------------------------------------------------------------------- */
+unsigned tci_class_of_size(size_t nbytes); /* the fixed class; nbytes <= TCI_SMALL_MAX */
+void tci_classes_init(tc_pool *pool);
+void tci_class_learn(tc_pool *pool, size_t nbytes); /* a request seen in a sample */
+static inline unsigned tci_large_class(size_t nbytes) { /* nbytes > TCI_SMALL_MAX; >= TCI_LARGE_CLASSES: none */
+  unsigned log2 = 63 - (unsigned)__builtin_clzll(nbytes);
+  return (log2 - 19) * 16 + (unsigned)(nbytes >> (log2 - 4) & 15);
+}
+static inline uint32_t tci_large_magazine(size_t nbytes) { /* blocks of this size that one thread keeps */
+  size_t count = ((size_t)64 << 20) / nbytes;
+  return count < 2 ? 2 : count > 63 ? 63 : (uint32_t)count;
+}
+
+/* ---- segment.c: what comes from upstream and goes back --------------------------------------------------------------------------- */
+bool tci_segment_add(tc_pool *pool, size_t nbytes); /* of this very size, a multiple of TCI_SEGMENT_UNIT */
+bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least); /* a segment for a run of at_least bytes, better nbytes */
+void tci_segment_release(tc_pool *pool, tci_run *whole); /* a RUN_BUSY run that is its whole segment */
+int tci_upstream_purge(tc_pool *pool, uintptr_t address, size_t nbytes);
+
+/* ---- heap.c: runs inside segments; lock held by the caller ----------------------------------------------------------------------- */
+void tci_heap_lock(tc_pool *pool), tci_heap_unlock(tc_pool *pool);
+tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty); /* best fit with or without dirty pages; RUN_BUSY */
+void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp);  /* coalesce and put into a bin */
+void tci_heap_take_run(tc_pool *pool, tci_run *run);              /* out of its bin: RUN_BUSY */
+bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages); /* to npages, into the free run behind it */
+void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages);
+size_t tci_heap_largest(const tc_pool *pool);                     /* pages */
+tci_run *tci_run_create(size_t header_bytes);
+void tci_run_destroy(tci_run *run);
+static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
+  return run->segment->dirty + ((run->start - run->segment->base) >> TCI_PAGE_SHIFT);
+}
+
+/* ---- purge.c: pages that go back while the addresses stay ------------------------------------------------------------------------ */
+size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept); /* until nbytes went or all left are younger; whole segments too */
+size_t tci_release_whole(tc_pool *pool, size_t nbytes); /* wholly free segments, at most nbytes of them */
+size_t tci_purge_excess(tc_pool *pool, size_t npages); /* pages over the budget if npages fresh ones were taken */
+
+/* ---- slab.c: blocks inside runs; takes the heap lock ----------------------------------------------------------------------------- */
+bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run); /* from a RUN_BUSY run; takes it also when it fails */
+void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entry);
+uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32_t count); /* from partial slabs; lock held */
+void tci_slab_give(tc_pool *pool, const tci_entry *entries, uint32_t count); /* small blocks back to the heap */
+
+void tci_run_release(tc_pool *pool, tci_run *run); /* a run that held one block, to the heap */
+
+/* ---- depot.c --------------------------------------------------------------------------------------------------------------------- */
+tci_magazine *tci_depot_get(tc_pool *pool, unsigned class); /* with blocks; NULL: none */
+void tci_depot_put(tc_pool *pool, tci_magazine *magazine);  /* of a class, with blocks */
+tci_magazine *tci_magazine_get(tc_pool *pool, unsigned bin); /* empty */
+void tci_magazine_put(tc_pool *pool, tci_magazine *magazine);   /* has become empty */
+void tci_magazine_drain(tc_pool *pool, tci_magazine *magazine); /* its blocks to the heap */
+void tci_depot_drain(tc_pool *pool, bool all); /* to the heap: all, or what no tick needed */
+void tci_depot_free(tc_pool *pool);            /* the pool ends */
+
+/* ---- cache.c: a thread's stacks ---------------------------------------------------------------------------------------------------- */
+tci_cache *tci_cache_get(tc_pool *pool); /* of the calling thread, made where missing; NULL: no memory or closed */
+bool tci_cache_enter_wait(tci_cache *cache); /* entered; false, and not entered: the pool is closed */
+bool tci_cache_refill(tci_cache *cache, unsigned class);   /* entered, with a block in the bin; false, and not entered: none */
+bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room in the bin; false, and not entered: none */
+void tci_cache_retire(tci_cache *cache); /* its thread ended */
+void tci_cache_collect(tc_pool *pool, bool idle_only); /* blocks in all caches and depots go back to the heap */
+void tci_cache_close(tc_pool *pool);     /* the pool is closed: blocks go straight to the heap from now on */
+void tci_caches_free(tc_pool *pool);
+void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor);
+extern int tci_fences; /* 1: no membarrier, entering needs a real fence */
+
+static inline bool tci_cache_enter(tci_cache *cache) {
+  if (TCI_TSAN || unlikely(tci_fences)) {
+    __atomic_exchange_n(&cache->busy, 1, __ATOMIC_SEQ_CST);
+    return likely(!__atomic_load_n(&cache->taken, __ATOMIC_SEQ_CST));
+  }
+  STORE(cache->busy, 1);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  return likely(!LOAD(cache->taken));
+}
+static inline void tci_cache_exit(tci_cache *cache) { STORE_RELEASE(cache->busy, 0); }
+
+/* ---- thread.c: registry of threads and pools, thread exit, fork ------------------------------------------------------------------- */
+tci_thread *tci_thread_get(void); /* NULL: no memory */
+tc_status tci_registry_add(tc_pool *pool);
+void tci_registry_remove(tc_pool *pool);
+tc_pool *tci_registry_next(uint32_t *slot); /* the next pool, pinned: destroy waits; NULL: no more */
+void tci_registry_unpin(tc_pool *pool);
+
+/* ---- obtain.c: a run from the heap or upstream, with the ladder of reclaiming ------------------------------------------------------ */
+tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest);
+tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class); /* at least one block of a class */
+
+/* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */
+void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed);
+tc_status tci_large_free_slow(tci_cache *cache, tci_run *run); /* the bin is full, taken, or there is none */
+bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes); /* in place */
+bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes); /* the content by page tables */
+/* Is a cached block right for the request: large enough, and not so large that memory is wasted? */
+static inline bool tci_large_fits(const tci_run *run, size_t nbytes) {
+  return run->capacity >= nbytes && run->capacity - nbytes <= (nbytes >> 4) + TCI_PAGE;
+}
+
+/* ---- stats.c ----------------------------------------------------------------------------------------------------------------------- */
+void tci_stats_publish(tci_cache *cache); /* by its thread: currents and peaks to the pool */
+static inline void tci_stats_in(tci_cache *cache, size_t requested, size_t allocated) { /* by its thread */
+  uint64_t in = LOAD(cache->requested_in) + requested;
+  STORE(cache->requested_in, in);
+  int64_t current = (int64_t)(in - LOAD(cache->requested_out));
+  if (unlikely(current > LOAD(cache->requested_high))) STORE(cache->requested_high, current);
+  in = LOAD(cache->allocated_in) + allocated;
+  STORE(cache->allocated_in, in);
+  current = (int64_t)(in - LOAD(cache->allocated_out));
+  if (unlikely(current > LOAD(cache->allocated_high))) STORE(cache->allocated_high, current);
+}
+static inline void tci_stats_out(tci_cache *cache, size_t requested, size_t allocated) {
+  BUMP(cache->requested_out, requested);
+  BUMP(cache->allocated_out, allocated);
+}
+void tci_stats_reserved(tc_pool *pool); /* it grew: peaks */
+void tci_stats_watermark(tc_pool *pool); /* calls back where allocated / reserved has just risen to it */
+uint64_t tci_stats_live(const tc_pool *pool); /* allocated bytes now */
+
+/* ---- block.c: what is known of an address ------------------------------------------------------------------------------------------ */
+tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes); /* why a free is refused; counted */
+
+/* ---- lifecycle.c ------------------------------------------------------------------------------------------------------------------- */
+void tci_pool_finish(tc_pool *pool); /* closed, and its last block came back */
+
+/* ---- scavenger.c: a thread that returns what stays unused ------------------------------------------------------------------------- */
+void tci_scavenger_wake(tc_pool *pool); /* there is, or will be, something to return */
+typedef enum tci_fork_phase { FORK_PREPARE, FORK_PARENT, FORK_CHILD } tci_fork_phase;
+void tci_scavenger_fork(tci_fork_phase phase); /* the thread ends before a fork, and starts again when there is need */
+
+static inline size_t tci_round_up(size_t value, size_t step) { return (value + step - 1) & ~(step - 1); }
+
+#endif

@@ -1,0 +1,148 @@
+/* large.c - blocks above 512 KiB, and blocks with an alignment of their own: one page run each.
+ *
+ * A thread keeps a few per size range, so a pair costs the same at every size up to 1 GiB. Zeroing clears only pages that may hold
+ * data; growing takes the free run behind the block, or moves the pages by page tables (mremap) instead of the bytes.
+ */
+#include "internal.h"
+
+#define MOVE_MIN ((size_t)4 << 20) /* below, copying costs less than two page-table walks and a split mapping */
+
+static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
+  unsigned class = tci_large_class(nbytes);
+  tci_run *run = NULL;
+  if (class >= TCI_LARGE_CLASSES || !tci_cache_enter_wait(cache)) return NULL;
+  tci_bin *bin = &cache->bins[TCI_CLASSES + class];
+  for (tci_entry *entry = bin->top; !run && entry-- > bin->base;) {
+    if (!tci_large_fits(entry->u.run, nbytes)) continue;
+    run = entry->u.run;
+    memmove(entry, entry + 1, (size_t)(bin->top - entry - 1) * sizeof *entry);
+    STORE(bin->top, bin->top - 1);
+  }
+  tci_cache_exit(cache);
+  return run;
+}
+
+static size_t pages_of(size_t nbytes) { return (nbytes + TCI_PAGE - 1) >> TCI_PAGE_SHIFT; }
+
+/* A new block: aligned as asked, else at an offset that differs from block to block (equal offsets collide in the caches). */
+static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
+  size_t fewest = pages_of(nbytes ? nbytes : 1), npages = fewest;
+  size_t colour = (size_t)ADD(pool->colour, 1) * 21 * 64 % TCI_PAGE;
+  if (alignment > TCI_PAGE)
+    fewest = npages = fewest + (alignment >> TCI_PAGE_SHIFT) - 1;
+  else if (alignment <= TC_ALIGNMENT && nbytes >= TCI_COLOUR_MIN)
+    npages = pages_of(nbytes + colour);
+  tci_run *run = tci_obtain(pool, npages, fewest);
+  if (!run) return NULL;
+  if (alignment <= TC_ALIGNMENT) {
+    size_t room = ((run->npages << TCI_PAGE_SHIFT) - nbytes) & ~(size_t)(TC_ALIGNMENT - 1);
+    run->base = run->start + (room < colour ? room : colour);
+  } else {
+    run->base = tci_round_up(run->start, alignment);
+  }
+  run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
+  run->states = &run->state;
+  run->state = 0;
+  run->block_size = run->reciprocal = 0;
+  run->zero_known = 1;
+  run->nblocks = 1;
+  STORE(run->kind, RUN_LARGE);
+  tci_page_map_set(run->base, run);
+  return run;
+}
+
+/* Clear what may hold data: by the pages' own record in a fresh run, by what is resident in a used one. */
+static void run_clear(tci_run *run, size_t nbytes) {
+  if (!run->zero_known) {
+    tci_os_clear((void *)run->base, nbytes);
+    return;
+  }
+  const uint8_t *dirty = tci_run_dirty_bytes(run);
+  uintptr_t end = run->base + nbytes;
+  for (size_t page = 0; page < run->npages;) {
+    size_t last = page;
+    while (last < run->npages && dirty[last]) last++;
+    uintptr_t from = run->start + (page << TCI_PAGE_SHIFT), to = run->start + (last << TCI_PAGE_SHIFT);
+    from = from < run->base ? run->base : from;
+    to = to > end ? end : to;
+    if (to > from) memset((void *)from, 0, to - from);
+    page = last + (last == page);
+  }
+}
+
+void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed) {
+  tci_cache *cache = tci_cache_get(pool);
+  if (!cache || nbytes > (size_t)1 << 47) return NULL;
+  bool plain = alignment <= TC_ALIGNMENT && nbytes > TCI_SMALL_MAX;
+  unsigned class = plain ? tci_large_class(nbytes) : TCI_LARGE_CLASSES;
+  tci_bin *bin = &cache->bins[TCI_CLASSES + (class < TCI_LARGE_CLASSES ? class : TCI_LARGE_CLASSES - 1)];
+  tci_run *run = plain ? cached_run(cache, nbytes) : NULL;
+  if (!run) {
+    tci_stats_publish(cache);
+    run = fresh_run(pool, nbytes, alignment);
+    if (!run) return NULL;
+    BUMP(bin->refills, 1);
+  }
+  run->bin = (uint16_t)(bin - cache->bins);
+  if (zeroed) run_clear(run, nbytes);
+  run->zero_known = 0;
+  STORE(run->request, nbytes);
+  STORE(run->state, 1);
+  tci_stats_in(cache, nbytes, run->capacity);
+  BUMP(bin->allocations, 1);
+  return (void *)run->base;
+}
+
+tc_status tci_large_free_slow(tci_cache *cache, tci_run *run) {
+  tci_bin *bin = &cache->bins[run->bin];
+  tc_pool *pool = cache->pool;
+  STORE(run->state, 0);
+  BUMP(bin->deallocations, 1);
+  tci_stats_out(cache, run->request, run->capacity);
+  bool keep = tci_large_class(run->request | (TCI_SMALL_MAX + 1)) < TCI_LARGE_CLASSES && tci_cache_make_room(cache, run->bin);
+  if (keep) {
+    *bin->top = (tci_entry){.block = (void *)run->base, .u.run = run};
+    STORE(bin->top, bin->top + 1);
+    tci_cache_exit(cache);
+  } else {
+    tci_stats_publish(cache);
+    tci_run_release(pool, run);
+    tci_scavenger_wake(pool);
+  }
+  return TC_OK;
+}
+
+bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
+  size_t npages = pages_of(run->base - run->start + nbytes);
+  tci_cache *cache = tci_cache_get(pool);
+  if (!cache || nbytes <= TCI_SMALL_MAX) return false;
+  size_t requested = run->request, capacity = run->capacity;
+  bool grown = npages > run->npages, shrunk = npages < run->npages - run->npages / 8;
+  if (grown || shrunk) {
+    tci_heap_lock(pool);
+    bool done = grown ? tci_heap_extend(pool, run, npages) : (tci_heap_shrink(pool, run, npages), true);
+    tci_heap_unlock(pool);
+    if (!done) return false;
+  }
+  run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
+  tci_stats_out(cache, requested, capacity); /* as if freed and allocated, without the counts */
+  tci_stats_in(cache, nbytes, run->capacity);
+  STORE(run->request, nbytes);
+  return true;
+}
+
+bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes) {
+  size_t offset = from->base - from->start, page = tci_os_page_size();
+  if (nbytes < MOVE_MIN || from->kind != RUN_LARGE || to->kind != RUN_LARGE || !to->pool->upstream.host_memory) return false;
+  if ((from->start | to->start) & (page - 1)) return false;
+  size_t moved = tci_round_up(offset + nbytes, page);
+  size_t capacity = (to->npages << TCI_PAGE_SHIFT) - offset;
+  tci_cache *cache = tci_cache_get(to->pool);
+  if (capacity < to->request || moved > from->npages << TCI_PAGE_SHIFT || !cache) return false;
+  if (tci_os_move_pages((void *)to->start, (void *)from->start, moved) != 0) return false;
+  to->base = to->start + offset;
+  tci_stats_out(cache, 0, to->capacity);
+  tci_stats_in(cache, 0, capacity);
+  to->capacity = capacity;
+  return true;
+}

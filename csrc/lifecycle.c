@@ -1,0 +1,183 @@
+/* lifecycle.c - a pool's beginning, settings and end. */
+#include <stdio.h>
+
+#include "internal.h"
+
+#define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
+
+void tc_pool_options_init(tc_pool_options *options) {
+  *options = (tc_pool_options){.decay = 10.0, .huge_pages = TC_HUGE_PAGES_AUTO, .numa_node = -1, .learn = 1};
+}
+
+static void pool_init(tc_pool *pool, const tc_pool_options *options) {
+  static uint32_t made;
+  pool->options = *options;
+  pool->upstream_given = options->upstream ? options->upstream : tc_upstream_os();
+  pool->upstream = *pool->upstream_given;
+  uint32_t number = ADD(made, 1) + 1;
+  if (options->name)
+    snprintf(pool->name, sizeof pool->name, "%s", options->name);
+  else
+    snprintf(pool->name, sizeof pool->name, "pool-%u", number);
+  pool->options.name = pool->name;
+  pthread_mutex_init(&pool->collect, NULL);
+  pthread_mutex_init(&pool->learner.lock, NULL);
+  pthread_mutex_init(&pool->heap.lock, NULL);
+  for (unsigned class = 0; class < TCI_CLASSES; class++) pthread_mutex_init(&pool->depots[class].lock, NULL);
+  tci_classes_init(pool);
+}
+
+static void pool_free(tc_pool *pool) {
+  tci_depot_free(pool);
+  tci_caches_free(pool);
+  pthread_mutex_destroy(&pool->collect);
+  pthread_mutex_destroy(&pool->learner.lock);
+  pthread_mutex_destroy(&pool->heap.lock);
+  tci_meta_free(META_OTHER, pool, sizeof *pool);
+}
+
+/* Blocks of 64 B, 128 B ... 64 KiB, so that the first of each size needs no upstream call. */
+static void preallocate(tc_pool *pool) {
+  for (size_t size = 64; size <= (size_t)64 << 10; size *= 2) {
+    unsigned class = tci_class_of_size(size);
+    tci_magazine *magazine = tci_obtain_blocks(pool, class);
+    while (magazine && pool->classes[class].nblocks == 1 && magazine->count < PREALLOCATED) {
+      tci_run *run = tci_obtain(pool, pool->classes[class].npages, pool->classes[class].npages);
+      if (!run) break;
+      tci_single_create(pool, class, run, &magazine->entries[magazine->count++]);
+    }
+    if (magazine) tci_depot_put(pool, magazine);
+  }
+}
+
+tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
+  tc_pool_options defaults;
+  tc_pool_options_init(&defaults);
+  if (!options) options = &defaults;
+  if (!result || options->numa_node != -1 || options->decay != options->decay) return TC_INVALID_ARGUMENT;
+  tc_pool *pool = tci_meta_alloc(META_OTHER, sizeof *pool);
+  if (!pool) return TC_OUT_OF_MEMORY;
+  pool_init(pool, options);
+  tc_status status = tci_registry_add(pool);
+  if (status != TC_OK) {
+    pool_free(pool);
+    return status;
+  }
+  if (options->initial_capacity) {
+    status = tc_pool_reserve(pool, options->initial_capacity);
+    if (status != TC_OK) {
+      tc_pool_destroy(pool);
+      return status;
+    }
+    preallocate(pool);
+  }
+  *result = pool;
+  return TC_OK;
+}
+
+void tci_pool_finish(tc_pool *pool) {
+  tci_registry_remove(pool);
+  STORE(pool->reserve_floor, 0);
+  tci_release_whole(pool, SIZE_MAX);
+  pool_free(pool);
+}
+
+tc_status tc_pool_destroy(tc_pool *pool) {
+  if (!pool) return TC_INVALID_ARGUMENT;
+  if (LOAD(pool->closed)) return TC_CLOSED;
+  STORE(pool->reserve_floor, 0);
+  tci_cache_close(pool);
+  pthread_mutex_lock(&pool->collect);
+  bool empty = tci_stats_live(pool) == 0;
+  pthread_mutex_unlock(&pool->collect);
+  if (empty) {
+    tci_pool_finish(pool);
+  } else {
+    tci_release_whole(pool, SIZE_MAX);
+    tci_purge(pool, SIZE_MAX, LOAD(pool->tick) + 1);
+  }
+  return TC_OK;
+}
+
+tc_status tc_pool_reserve(tc_pool *pool, size_t capacity) {
+  if (capacity > (size_t)1 << 47) return TC_OUT_OF_MEMORY;
+  if (LOAD(pool->closed)) return TC_CLOSED;
+  for (uint64_t reserved; (reserved = LOAD(pool->reserved)) < capacity;) {
+    size_t missing = tci_round_up(capacity - reserved, TCI_SEGMENT_UNIT), whole = tci_round_up(missing, TCI_SLOT);
+    if (!tci_segment_add(pool, whole) && (missing == whole || !tci_segment_add(pool, missing))) return TC_OUT_OF_MEMORY;
+  }
+  if (capacity > LOAD(pool->reserve_floor)) STORE(pool->reserve_floor, capacity);
+  tci_scavenger_wake(pool);
+  return TC_OK;
+}
+
+static size_t cached_bytes(const tc_pool *pool) {
+  uint64_t reserved = LOAD(pool->reserved), live = tci_stats_live(pool);
+  return reserved > live ? reserved - live : 0;
+}
+
+size_t tc_pool_trim(tc_pool *pool, size_t keep) {
+  STORE(pool->reserve_floor, 0);
+  if (cached_bytes(pool) <= keep) return 0;
+  tci_cache_collect(pool, false);
+  size_t surplus = cached_bytes(pool) - keep, done = tci_release_whole(pool, surplus);
+  return done < surplus ? done + tci_purge(pool, surplus - done, LOAD(pool->tick) + 1) : done;
+}
+
+size_t tc_pool_limit(const tc_pool *pool) { return LOAD(pool->options.limit); }
+
+size_t tc_pool_set_limit(tc_pool *pool, size_t limit) {
+  size_t old = __atomic_exchange_n(&pool->options.limit, limit, __ATOMIC_RELAXED);
+  uint64_t reserved = LOAD(pool->reserved);
+  if (limit && reserved > limit) {
+    uint64_t live = tci_stats_live(pool);
+    tc_pool_trim(pool, limit > live ? limit - live : 0);
+  }
+  return old;
+}
+
+double tc_pool_decay(const tc_pool *pool) { return pool->options.decay; }
+
+double tc_pool_set_decay(tc_pool *pool, double seconds) {
+  double old = pool->options.decay;
+  pool->options.decay = seconds;
+  STORE(pool->tick_due, 0);
+  tci_scavenger_wake(pool);
+  return old;
+}
+
+const char *tc_pool_name(const tc_pool *pool) { return pool->name; }
+const tc_upstream *tc_pool_upstream(const tc_pool *pool) { return pool->upstream_given; }
+
+void tc_pool_on_out_of_memory(tc_pool *pool, tc_out_of_memory_callback callback, void *context) {
+  pool->on_out_of_memory_context = context;
+  STORE_RELEASE(pool->on_out_of_memory, callback);
+}
+
+void tc_pool_warn_at(tc_pool *pool, double utilization, tc_watermark_callback callback, void *context) {
+  pool->watermark = utilization;
+  pool->watermark_context = context;
+  STORE(pool->above_watermark, 0);
+  STORE_RELEASE(pool->on_watermark, callback);
+  STORE(pool->watched, callback != NULL);
+}
+
+const char *tc_status_string(tc_status status) {
+  static const char *const sentences[] = {
+      "ok",
+      "invalid argument",
+      "out of memory",
+      "not the start of a block of this pool",
+      "the block is not in use",
+      "the size is not the size that was requested",
+      "the pool is closed",
+      "too many pools",
+      "the pool's records are corrupt",
+  };
+  return (unsigned)status < sizeof sentences / sizeof *sentences ? sentences[status] : "unknown status";
+}
+
+const char *tc_version(void) { return TC_VERSION; }
+size_t tc_page_size(void) { return tci_os_page_size(); }
+size_t tc_huge_page_size(void) { return tci_os_huge_page_size(); }
+int tc_has_membarrier(void) { return tci_os_has_membarrier(); }

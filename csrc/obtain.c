@@ -1,0 +1,110 @@
+/* obtain.c - fresh runs and blocks for a cache that is empty: the heap, then upstream, then all that can be reclaimed.
+ *
+ * The order: warm free pages; clean free pages while the budget allows; blocks that lie idle in caches and depots; a new segment.
+ * When the limit or the upstream refuses: collect -> search -> give back what is wholly free -> try again -> the user's callback,
+ * as often as it says that something was freed -> give up. No lock is held in between.
+ */
+#include "internal.h"
+
+#define CALLBACK_ROUNDS 64
+#define COLLECT_STEP ((size_t)1 << 20)
+#define REFILL_BYTES ((size_t)64 << 10)
+
+static size_t idle_bytes(tc_pool *pool) { /* in caches, depots and unused corners of slabs */
+  int64_t idle = (int64_t)(LOAD(pool->heap.used) << TCI_PAGE_SHIFT) - LOAD(pool->allocated);
+  return idle > 0 ? (size_t)idle : 0;
+}
+
+/* Collecting costs a barrier on all threads: only when a good deal has become idle since the last time. */
+static bool collect_if_worth_it(tc_pool *pool) {
+  size_t idle = idle_bytes(pool), floor = LOAD(pool->collect_floor);
+  if (idle < floor) STORE(pool->collect_floor, floor = idle);
+  if (idle - floor < COLLECT_STEP + (LOAD(pool->budget) >> 5)) return false;
+  tci_cache_collect(pool, false);
+  STORE(pool->collect_floor, idle_bytes(pool));
+  return true;
+}
+
+static tci_run *take(tc_pool *pool, size_t npages, bool any, size_t *excess) {
+  tci_heap_lock(pool);
+  tci_run *run = tci_heap_take(pool, npages, true);
+  if (!run) {
+    *excess = tci_purge_excess(pool, npages);
+    if (any || !*excess) run = tci_heap_take(pool, npages, false);
+  }
+  tci_heap_unlock(pool);
+  return run;
+}
+
+static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
+  size_t excess = 0;
+  tci_run *run = take(pool, npages, false, &excess);
+  if (run || !excess) return run;
+  if (collect_if_worth_it(pool) && (run = take(pool, npages, false, &excess))) return run;
+  tci_purge(pool, excess << TCI_PAGE_SHIFT, LOAD(pool->tick) + 1);
+  return take(pool, npages, true, &excess);
+}
+
+static tci_run *grow(tc_pool *pool, size_t npages, size_t fewest) {
+  size_t excess;
+  ADD(pool->misses, 1);
+  for (int round = 0; round < 8; round++) { /* another thread may take what this one brought */
+    if (!tci_segment_grow(pool, npages << TCI_PAGE_SHIFT, fewest << TCI_PAGE_SHIFT)) return NULL;
+    tci_run *run = take(pool, npages, true, &excess);
+    if (!run && fewest < npages) run = take(pool, fewest, true, &excess);
+    if (run) return run;
+  }
+  return NULL;
+}
+
+static tci_run *reclaim_and_take(tc_pool *pool, size_t npages, size_t fewest) {
+  size_t excess;
+  ADD(pool->retries, 1);
+  tci_cache_collect(pool, false);
+  tci_run *run = take(pool, npages, true, &excess);
+  if (!run) run = take(pool, fewest, true, &excess);
+  if (run) return run;
+  STORE(pool->reserve_floor, 0);
+  tci_release_whole(pool, SIZE_MAX);
+  return grow(pool, fewest, fewest);
+}
+
+tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest) {
+  if (LOAD(pool->closed)) return NULL;
+  tci_scavenger_wake(pool);
+  tci_run *run = take_within_budget(pool, npages);
+  if (!run) run = grow(pool, npages, fewest);
+  if (!run) run = reclaim_and_take(pool, npages, fewest);
+  for (int attempt = 0; !run && attempt < CALLBACK_ROUNDS; attempt++) {
+    tc_out_of_memory_callback callback = LOAD_ACQUIRE(pool->on_out_of_memory);
+    if (!callback || !callback(pool, fewest << TCI_PAGE_SHIFT, attempt, pool->on_out_of_memory_context)) break;
+    run = reclaim_and_take(pool, npages, fewest);
+  }
+  if (!run) ADD(pool->failures, 1);
+  return run;
+}
+
+tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class) {
+  const tci_class *c = &pool->classes[class];
+  uint32_t wanted = (uint32_t)(REFILL_BYTES / c->block_size);
+  wanted = wanted < 1 ? 1 : wanted > c->magazine ? c->magazine : wanted;
+  tci_magazine *magazine = tci_magazine_get(pool, class);
+  while (magazine) {
+    if (c->nblocks > 1) {
+      tci_heap_lock(pool);
+      magazine->count = tci_slab_take(pool, class, magazine->entries, wanted);
+      tci_heap_unlock(pool);
+      if (magazine->count) return magazine;
+    }
+    tci_run *run = tci_obtain(pool, c->npages, c->npages);
+    if (!run) break;
+    if (c->nblocks == 1) {
+      tci_single_create(pool, class, run, magazine->entries);
+      magazine->count = 1;
+      return magazine;
+    }
+    if (!tci_slab_create(pool, class, run)) break;
+  }
+  if (magazine) tci_magazine_put(pool, magazine);
+  return NULL;
+}

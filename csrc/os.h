@@ -1,0 +1,30 @@
+/* os.h - every call of the operating system that the core makes, behind one header. Implemented by os_posix.c.
+ *
+ * What a kernel offers is probed at run time, never assumed. Sizes are bytes.
+ */
+#ifndef TCI_OS_H
+#define TCI_OS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+size_t tci_os_page_size(void);
+size_t tci_os_huge_page_size(void); /* 0: the kernel has no transparent huge pages */
+
+void *tci_os_map(size_t nbytes, size_t alignment); /* zeroed, readable and writable; NULL on failure */
+void tci_os_unmap(void *address, size_t nbytes);
+int tci_os_purge(void *address, size_t nbytes); /* the pages go, zeros come back on use; 0 on success */
+void tci_os_advise_huge(void *address, size_t nbytes, int on);
+
+/* Zero [address, address + nbytes), touching only what is resident where that can be known. */
+void tci_os_clear(void *address, size_t nbytes);
+/* Move the pages at `from` to `to` (both mapped, page-aligned, disjoint); `from` reads as zero afterwards. 0 on success. */
+int tci_os_move_pages(void *to, void *from, size_t nbytes);
+
+/* A barrier on every running thread of the process: what lets a reader do without one. */
+int tci_os_has_membarrier(void);
+void tci_os_membarrier(void);
+
+uint64_t tci_os_now_ns(void); /* monotonic */
+
+#endif

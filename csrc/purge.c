@@ -1,0 +1,99 @@
+/* purge.c - memory that goes back: dirty pages of free runs, and segments that are wholly free.
+ *
+ * Also the budget that keeps a pool's memory from outgrowing the program's: before fresh pages are touched, what is resident stays
+ * within the peak of the live blocks plus 1/20 and 2 MiB; older free pages go first. In the steady state nothing grows, nothing goes.
+ * A run is out of its bin while the system works on it, so no lock is held.
+ */
+#include "internal.h"
+
+#define SLACK_PAGES 512
+
+size_t tci_purge_excess(tc_pool *pool, size_t npages) {
+  size_t resident = pool->heap.used + pool->heap.dirty + npages;
+  size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
+  size_t allowed = live > peak ? live : peak;
+  allowed += allowed / 20 + SLACK_PAGES;
+  return resident > allowed ? resident - allowed : 0;
+}
+
+static bool is_whole(const tci_run *run) { return run->npages << TCI_PAGE_SHIFT == run->segment->nbytes; }
+
+static bool may_release(tc_pool *pool, const tci_run *run) {
+  return is_whole(run) && LOAD(pool->reserved) - run->segment->nbytes >= LOAD(pool->reserve_floor);
+}
+
+/* Purge spans of dirty pages of a busy run, from its end, until nbytes went; the bytes, or 0 where the upstream refused. */
+static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
+  uint8_t *dirty = tci_run_dirty_bytes(run);
+  size_t unit = pool->upstream.host_memory ? tci_os_page_size() >> TCI_PAGE_SHIFT : 1, done = 0;
+  unit = unit ? unit : 1;
+  for (size_t last = run->npages; last > 0 && done < nbytes;) {
+    if (!dirty[last - 1]) {
+      last--;
+      continue;
+    }
+    size_t first = last;
+    while (first > 0 && dirty[first - 1]) first--;
+    uintptr_t start = tci_round_up(run->start + (first << TCI_PAGE_SHIFT), unit << TCI_PAGE_SHIFT);
+    uintptr_t end = (run->start + (last << TCI_PAGE_SHIFT)) & ~((unit << TCI_PAGE_SHIFT) - 1);
+    if (end > start) {
+      if (end - start > nbytes - done) { /* only as much as is asked for, in whole huge pages */
+        uintptr_t later = (end - (nbytes - done)) & ~(TCI_SLOT - 1);
+        start = later > start ? later : start;
+      }
+      if (tci_upstream_purge(pool, start, end - start) != 0) break;
+      size_t pages = (end - start) >> TCI_PAGE_SHIFT;
+      memset(dirty + ((start - run->start) >> TCI_PAGE_SHIFT), 0, pages);
+      run->dirty -= pages;
+      done += end - start;
+    }
+    last = first;
+  }
+  return done;
+}
+
+size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
+  size_t done = 0;
+  while (done < nbytes) {
+    tci_heap_lock(pool);
+    tci_run *run = pool->heap.oldest;
+    bool old = run && (int32_t)(run->stamp - oldest_kept) < 0;
+    if (old) tci_heap_take_run(pool, run);
+    tci_heap_unlock(pool);
+    if (!old) break;
+    if (may_release(pool, run)) {
+      done += run->dirty << TCI_PAGE_SHIFT;
+      tci_segment_release(pool, run);
+      continue;
+    }
+    size_t went = purge_spans(pool, run, nbytes - done);
+    done += went;
+    tci_heap_lock(pool);
+    tci_heap_give(pool, run, went ? run->stamp : LOAD(pool->tick));
+    tci_heap_unlock(pool);
+    if (!went) break; /* the upstream refuses, or the system's pages are larger than what is free */
+  }
+  return done;
+}
+
+/* A free run that is a whole segment, taken; NULL: none may go. */
+static tci_run *take_whole(tc_pool *pool, size_t at_most) {
+  tci_run *found = NULL;
+  tci_heap_lock(pool);
+  for (tci_segment *segment = pool->heap.segments; segment && !found; segment = segment->next) {
+    tci_run *run = tci_page_map_get(segment->base);
+    if (run && run->kind == RUN_FREE && segment->nbytes <= at_most && may_release(pool, run)) found = run;
+  }
+  if (found) tci_heap_take_run(pool, found);
+  tci_heap_unlock(pool);
+  return found;
+}
+
+size_t tci_release_whole(tc_pool *pool, size_t nbytes) {
+  size_t done = 0;
+  for (tci_run *run; (run = take_whole(pool, nbytes - done));) {
+    done += run->npages << TCI_PAGE_SHIFT;
+    tci_segment_release(pool, run);
+  }
+  return done;
+}

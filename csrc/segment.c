@@ -1,0 +1,127 @@
+/* segment.c - what a pool gets from upstream in one piece and gives back whole; the only caller of the upstream table.
+ *
+ * A segment starts on a 2 MiB boundary. Its size grows with what the pool holds (an eighth of it, 2 to 32 MiB), so that the number of
+ * system calls is logarithmic and no more than an eighth is held in advance. No lock is held during an upstream call.
+ */
+#include "internal.h"
+
+#define STEP_MAX ((size_t)32 << 20)
+
+static void upstream_count(tc_pool *pool, uint64_t started) {
+  ADD(pool->upstream_calls, 1);
+  ADD(pool->upstream_ns, tci_os_now_ns() - started);
+}
+
+static void *upstream_allocate(tc_pool *pool, size_t nbytes) {
+  uint64_t started = tci_os_now_ns();
+  void *address = pool->upstream.allocate(pool->upstream.context, nbytes, TCI_SLOT);
+  upstream_count(pool, started);
+  return address;
+}
+
+static void upstream_deallocate(tc_pool *pool, uintptr_t address, size_t nbytes) {
+  uint64_t started = tci_os_now_ns();
+  pool->upstream.deallocate(pool->upstream.context, (void *)address, nbytes);
+  upstream_count(pool, started);
+}
+
+int tci_upstream_purge(tc_pool *pool, uintptr_t address, size_t nbytes) {
+  if (!pool->upstream.purge) return -1;
+  uint64_t started = tci_os_now_ns();
+  int failed = pool->upstream.purge(pool->upstream.context, (void *)address, nbytes);
+  upstream_count(pool, started);
+  if (!failed) ADD(pool->purged_bytes, nbytes);
+  return failed;
+}
+
+/* Account for nbytes more, unless that crosses the limit. */
+static bool reserve_bytes(tc_pool *pool, size_t nbytes) {
+  uint64_t reserved = LOAD(pool->reserved), limit = LOAD(pool->options.limit);
+  do {
+    if (limit && (nbytes > limit || reserved > limit - nbytes)) return false;
+  } while (!__atomic_compare_exchange_n(&pool->reserved, &reserved, reserved + nbytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  ADD(pool->reserved_in, nbytes);
+  return true;
+}
+
+static void unreserve_bytes(tc_pool *pool, size_t nbytes) {
+  __atomic_fetch_sub(&pool->reserved, nbytes, __ATOMIC_RELAXED);
+  ADD(pool->reserved_out, nbytes);
+}
+
+static void advise(tc_pool *pool, uintptr_t address, size_t nbytes) {
+  if (!pool->upstream.host_memory) return;
+  if (pool->options.huge_pages == TC_HUGE_PAGES_OFF)
+    tci_os_advise_huge((void *)address, nbytes, 0);
+  else if (nbytes >= TCI_SLOT)
+    tci_os_advise_huge((void *)address, nbytes, 1);
+}
+
+static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes) {
+  size_t meta_bytes = sizeof(tci_segment) + (nbytes >> TCI_PAGE_SHIFT);
+  tci_segment *segment = tci_meta_alloc(META_OTHER, meta_bytes);
+  tci_run *run = tci_run_create(sizeof *run);
+  if (segment) {
+    segment->base = base;
+    segment->nbytes = nbytes;
+    segment->pool = pool;
+    segment->meta_bytes = meta_bytes;
+  }
+  if (!segment || !run || !tci_page_map_add(segment)) {
+    if (segment) tci_meta_free(META_OTHER, segment, meta_bytes);
+    if (run) tci_run_destroy(run);
+    return false;
+  }
+  run->pool = pool;
+  run->segment = segment;
+  run->start = base;
+  run->npages = nbytes >> TCI_PAGE_SHIFT;
+  tci_heap_lock(pool);
+  segment->next = pool->heap.segments;
+  if (segment->next) segment->next->previous = segment;
+  pool->heap.segments = segment;
+  pool->heap.used += run->npages;
+  tci_heap_give(pool, run, 0);
+  tci_heap_unlock(pool);
+  return true;
+}
+
+bool tci_segment_add(tc_pool *pool, size_t nbytes) {
+  if (!reserve_bytes(pool, nbytes)) return false;
+  void *address = upstream_allocate(pool, nbytes);
+  if (address) {
+    advise(pool, (uintptr_t)address, nbytes);
+    if (segment_create(pool, (uintptr_t)address, nbytes)) {
+      tci_stats_reserved(pool);
+      return true;
+    }
+    upstream_deallocate(pool, (uintptr_t)address, nbytes);
+  }
+  unreserve_bytes(pool, nbytes);
+  return false;
+}
+
+bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least) {
+  if (nbytes > (size_t)1 << 47) return false;
+  size_t step = LOAD(pool->reserved) / 8;
+  step = step > STEP_MAX ? STEP_MAX : step;
+  size_t wanted = tci_round_up(nbytes > step ? nbytes : step, TCI_SLOT), whole = tci_round_up(at_least, TCI_SLOT);
+  if (tci_segment_add(pool, wanted)) return true;
+  if (whole < wanted && tci_segment_add(pool, whole)) return true;
+  size_t tight = tci_round_up(at_least, TCI_SEGMENT_UNIT);
+  return tight < whole && tci_segment_add(pool, tight);
+}
+
+void tci_segment_release(tc_pool *pool, tci_run *whole) {
+  tci_segment *segment = whole->segment;
+  tci_heap_lock(pool);
+  if (segment->next) segment->next->previous = segment->previous;
+  *(segment->previous ? &segment->previous->next : &pool->heap.segments) = segment->next;
+  pool->heap.used -= whole->npages;
+  tci_heap_unlock(pool);
+  tci_page_map_remove(segment);
+  tci_run_destroy(whole);
+  upstream_deallocate(pool, segment->base, segment->nbytes);
+  unreserve_bytes(pool, segment->nbytes);
+  tci_meta_free(META_OTHER, segment, segment->meta_bytes);
+}

@@ -1,0 +1,85 @@
+/* size_class.c - which block size serves which request, and the classes that a pool learns.
+ *
+ * Fixed classes: 64 B steps to 512 B, then eight per doubling to 512 KiB: waste <= 12.5 % above 512 B. A pool looks a request up in a
+ * table by 64 B granules, so a learned class costs a look-up nothing: it is one entry of that table rewritten.
+ */
+#include "internal.h"
+
+#define SLAB_MIN ((size_t)32 << 10)
+#define SLAB_MAX ((size_t)256 << 10)
+#define MAGAZINE_BYTES ((size_t)4 << 20)
+#define LEARN_FROM 4     /* samples of one size: some 256 allocations */
+#define LEARN_WASTE 128  /* a class is worth making where more than 1/128 of the block is lost */
+#define LEARN_MIN_BYTES 1024
+
+unsigned tci_class_of_size(size_t nbytes) {
+  if (nbytes <= 512) return nbytes ? (unsigned)((nbytes - 1) >> 6) : 0;
+  unsigned log2 = 63 - (unsigned)__builtin_clzll(nbytes - 1); /* 2^log2 < nbytes <= 2^(log2 + 1) */
+  return 8 + (log2 - 9) * 8 + (unsigned)((nbytes - 1) >> (log2 - 3) & 7);
+}
+
+static size_t fixed_size(unsigned class) {
+  if (class < 8) return (class + 1) * 64;
+  unsigned doubling = (class - 8) / 8, step = (class - 8) % 8;
+  return ((size_t)512 << doubling) + (size_t)(step + 1) * ((size_t)64 << doubling);
+}
+
+/* The slab, of some 16 blocks, that leaves the least at its end. */
+static void slab_geometry(tci_class *class) {
+  size_t size = class->block_size, target = size * 16, least = SIZE_MAX;
+  target = target < SLAB_MIN ? SLAB_MIN : target > SLAB_MAX ? SLAB_MAX : target;
+  if (target < 4 * size) target = 4 * size;
+  size_t first = tci_round_up(target, TCI_PAGE) >> TCI_PAGE_SHIFT;
+  for (size_t npages = first; npages < 2 * first; npages++) {
+    size_t bytes = npages << TCI_PAGE_SHIFT, lost = (bytes % size) * 1024 / bytes;
+    if (lost >= least) continue;
+    least = lost;
+    class->npages = (uint32_t)npages;
+    class->nblocks = (uint32_t)(bytes / size);
+  }
+}
+
+static void class_init(tci_class *class, size_t size, bool learned) {
+  class->block_size = (uint32_t)size;
+  size_t blocks = MAGAZINE_BYTES / size;
+  class->magazine = blocks > 63 ? 63 : (uint32_t)blocks;
+  class->npages = (uint32_t)((size >> TCI_PAGE_SHIFT) + (size >= TCI_COLOUR_MIN));
+  class->nblocks = 1;
+  if (size < TCI_SINGLE_MIN || (learned && size % TCI_PAGE)) slab_geometry(class);
+  class->reciprocal = class->nblocks > 1 ? (uint32_t)((((uint64_t)1 << 32) + size - 1) / size) : 0;
+}
+
+void tci_classes_init(tc_pool *pool) {
+  for (unsigned class = 0; class < TCI_FIXED_CLASSES; class++) class_init(&pool->classes[class], fixed_size(class), false);
+  for (size_t granule = 0; granule <= TCI_SMALL_MAX >> TCI_GRANULE_SHIFT; granule++)
+    pool->class_of[granule] = (uint8_t)tci_class_of_size(granule << TCI_GRANULE_SHIFT);
+}
+
+/* learner lock held */
+static void class_make(tc_pool *pool, uint32_t granule) {
+  unsigned class = TCI_FIXED_CLASSES + pool->learner.classes;
+  class_init(&pool->classes[class], (size_t)granule << TCI_GRANULE_SHIFT, true);
+  pool->learner.classes++;
+  STORE_RELEASE(pool->class_of[granule], (uint8_t)class);
+}
+
+void tci_class_learn(tc_pool *pool, size_t nbytes) {
+  uint32_t granule = (uint32_t)((nbytes + 63) >> TCI_GRANULE_SHIFT);
+  size_t exact = (size_t)granule << TCI_GRANULE_SHIFT, size = pool->classes[LOAD(pool->class_of[granule])].block_size;
+  if (!pool->options.learn || nbytes < LEARN_MIN_BYTES || (size - exact) * LEARN_WASTE <= size) return;
+  tci_learner *learner = &pool->learner;
+  unsigned slot = granule * 2654435761u >> 24;
+  pthread_mutex_lock(&learner->lock);
+  if (learner->granules[slot] != granule) {
+    if (learner->counts[slot] > 1) {
+      learner->counts[slot]--; /* the one that was here ages */
+    } else {
+      learner->granules[slot] = granule;
+      learner->counts[slot] = 1;
+    }
+  } else if (++learner->counts[slot] >= LEARN_FROM && learner->classes < TCI_LEARNED_CLASSES &&
+             LOAD(pool->class_of[granule]) < TCI_FIXED_CLASSES) {
+    class_make(pool, granule);
+  }
+  pthread_mutex_unlock(&learner->lock);
+}

@@ -1,0 +1,130 @@
+/* thread.c - which threads and pools there are: thread exit, pool slots, fork.
+ *
+ * A thread is one 8-byte pointer in thread-local storage (initial-exec: a look-up is one load; a larger object would not dlopen). Its
+ * record holds the cache of every pool by the pool's slot, so a look-up costs the same with one pool and with a thousand.
+ */
+#include "internal.h"
+
+#include <sched.h>
+
+static tci_thread no_thread; /* no caches: what a thread starts with, so the fast path needs no check */
+_Thread_local tci_thread *tci_tls __attribute__((tls_model("initial-exec"))) = &no_thread;
+
+static struct {
+  pthread_mutex_t lock; /* the highest of all */
+  pthread_once_t once;
+  pthread_key_t key;
+  tci_thread *threads;
+  tc_pool *pools[TC_MAX_POOLS];
+  uint32_t npools; /* slots ever used */
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
+
+static void thread_unlink(tci_thread *thread) {
+  if (thread->next) thread->next->previous = thread->previous;
+  *(thread->previous ? &thread->previous->next : &registry.threads) = thread->next;
+}
+
+static void thread_exit(void *argument) {
+  tci_thread *thread = argument;
+  tci_tls = &no_thread; /* a later destructor that allocates starts anew */
+  pthread_mutex_lock(&registry.lock);
+  for (uint32_t slot = 0; slot < registry.npools; slot++)
+    if (thread->caches[slot]) tci_cache_retire(thread->caches[slot]);
+  thread_unlink(thread);
+  pthread_mutex_unlock(&registry.lock);
+  tci_meta_free(META_OTHER, thread, sizeof *thread);
+}
+
+static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *), bool first_to_last) {
+  if (first_to_last) act(&pool->collect);
+  for (unsigned class = 0; class < TCI_CLASSES; class++) act(&pool->depots[class].lock);
+  act(&pool->learner.lock);
+  act(&pool->heap.lock);
+  if (!first_to_last) act(&pool->collect);
+}
+
+static void fork_prepare(void) {
+  tci_scavenger_fork(FORK_PREPARE);
+  pthread_mutex_lock(&registry.lock);
+  for (uint32_t slot = 0; slot < registry.npools; slot++)
+    if (registry.pools[slot]) pool_locks(registry.pools[slot], pthread_mutex_lock, true);
+  tci_meta_lock();
+}
+
+static void fork_unlock(void) {
+  tci_meta_unlock();
+  for (uint32_t slot = 0; slot < registry.npools; slot++)
+    if (registry.pools[slot]) pool_locks(registry.pools[slot], pthread_mutex_unlock, false);
+  pthread_mutex_unlock(&registry.lock);
+}
+
+static void fork_parent(void) {
+  fork_unlock();
+  tci_scavenger_fork(FORK_PARENT);
+}
+
+static void fork_child(void) {
+  tci_thread *survivor = tci_tls;
+  for (uint32_t slot = 0; slot < registry.npools; slot++)
+    if (registry.pools[slot]) tci_cache_after_fork(registry.pools[slot], survivor);
+  registry.threads = survivor == &no_thread ? NULL : survivor; /* records of the others: a few KB, left */
+  if (registry.threads) survivor->previous = survivor->next = NULL;
+  tci_fences = !tci_os_has_membarrier();
+  fork_unlock();
+  tci_scavenger_fork(FORK_CHILD);
+}
+
+static void registry_init(void) {
+  tci_fences = !tci_os_has_membarrier();
+  pthread_key_create(&registry.key, thread_exit);
+  pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+tci_thread *tci_thread_get(void) {
+  if (likely(tci_tls != &no_thread)) return tci_tls;
+  tci_thread *thread = tci_meta_alloc(META_OTHER, sizeof *thread);
+  if (!thread || pthread_setspecific(registry.key, thread) != 0) {
+    if (thread) tci_meta_free(META_OTHER, thread, sizeof *thread);
+    return NULL;
+  }
+  pthread_mutex_lock(&registry.lock);
+  thread->next = registry.threads;
+  if (thread->next) thread->next->previous = thread;
+  registry.threads = thread;
+  pthread_mutex_unlock(&registry.lock);
+  tci_tls = thread;
+  return thread;
+}
+
+tc_status tci_registry_add(tc_pool *pool) {
+  pthread_once(&registry.once, registry_init);
+  pthread_mutex_lock(&registry.lock);
+  uint32_t slot = 0;
+  while (slot < TC_MAX_POOLS && registry.pools[slot]) slot++;
+  if (slot < TC_MAX_POOLS) {
+    pool->index = slot;
+    registry.pools[slot] = pool;
+    if (slot >= registry.npools) registry.npools = slot + 1;
+  }
+  pthread_mutex_unlock(&registry.lock);
+  return slot < TC_MAX_POOLS ? TC_OK : TC_TOO_MANY_POOLS;
+}
+
+void tci_registry_remove(tc_pool *pool) {
+  pthread_mutex_lock(&registry.lock);
+  for (tci_thread *thread = registry.threads; thread; thread = thread->next) STORE(thread->caches[pool->index], NULL);
+  registry.pools[pool->index] = NULL;
+  pthread_mutex_unlock(&registry.lock);
+  while (LOAD_ACQUIRE(pool->pins)) sched_yield(); /* the scavenger is at work in it */
+}
+
+tc_pool *tci_registry_next(uint32_t *slot) {
+  tc_pool *pool = NULL;
+  pthread_mutex_lock(&registry.lock);
+  while (!pool && *slot < registry.npools) pool = registry.pools[(*slot)++];
+  if (pool) ADD(pool->pins, 1);
+  pthread_mutex_unlock(&registry.lock);
+  return pool;
+}
+
+void tci_registry_unpin(tc_pool *pool) { __atomic_fetch_sub(&pool->pins, 1, __ATOMIC_RELEASE); }
