@@ -30,8 +30,7 @@ from ._errors import (
 )
 from ._global import get_global_memory_pool, set_global_memory_pool, statistics
 from ._hook import hook_mode, install, installed, installed_pool, uninstall
-from ._lib import VERSION as __version__
-from ._lib import get_include
+from ._lib import __version__, get_include
 from ._pool import MemoryPool
 from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics, Statistics
 from ._tensor import Tensor

@@ -27,7 +27,8 @@ _BYTE = np.dtype("u1")
 class PooledAllocation:
     """A block of a pool, owned by this object and by the arrays made from it.
 
-    Leaving the with-block, or dropping the object, releases it; the memory goes back to the pool once the last array over it is gone too.
+    Leaving the with-block, or dropping the object, releases it; the memory goes back to the pool once the last array over it is
+    gone too.
 
     Parameters
     ----------
@@ -86,7 +87,9 @@ class PooledAllocation:
         """Whether `release` was called or the with-block left."""
         return self._bytes is None
 
-    def array(self, dtype: npt.DTypeLike = "u1", shape: SupportsIndex | tuple[SupportsIndex, ...] | None = None) -> np.ndarray[Any, np.dtype[Any]]:
+    def array(
+        self, dtype: npt.DTypeLike = "u1", shape: SupportsIndex | tuple[SupportsIndex, ...] | None = None
+    ) -> np.ndarray[Any, np.dtype[Any]]:
         """Return the start of the block as an array, not initialised; it keeps the block alive by itself.
 
         Parameters

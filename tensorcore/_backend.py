@@ -1,20 +1,22 @@
 """What a kind of device must be able to do, the registry of the kinds, and names of devices.
 
-A backend has few methods: whether it is usable, how many devices it has, their memory, an upstream for their pools, and how an array is
-put into a block. Whatever else a pool does (limits, statistics, callbacks) is the same for every device and lives in the pool.
+A backend has few methods: whether it is usable, how many devices it has, their memory, an upstream for their pools, and how an
+array is put into a block. Whatever else a pool does (limits, statistics, callbacks) is the same for every device and lives in the
+pool.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ._errors import DeviceUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._lib import native
     from ._upstream import Upstream
 

@@ -10,7 +10,6 @@ import gc
 import sys
 import threading
 import warnings
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from ._lib import address_of, ffi
 from ._registry import pools
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._pool import MemoryPool
 
 _everywhere: list[Callable[[MemoryPool, int], object]] = []
@@ -28,14 +29,14 @@ _on_ladder = threading.local()
 def on_out_of_memory(callback: Callable[[MemoryPool, int], object]) -> Callable[[], None]:
     """Call `callback(pool, nbytes)` whenever a pool is about to refuse an allocation, so that it can free memory.
 
-    The core has reclaimed what it can and run `gc.collect()` by then. Each callback is called at most once per failing allocation, the
-    pool's own ones first, and the pool searches again after each. What it returns is ignored.
+    The core has reclaimed what it can and run `gc.collect()` by then. Each callback is called at most once per failing allocation,
+    the pool's own ones first, and the pool searches again after each. What it returns is ignored.
 
     Parameters
     ----------
     callback
-        Is given the `MemoryPool` and the bytes asked for. It may run on any thread. Allocations that it makes itself find no ladder:
-        they fail at once where the pool is still full.
+        Is given the `MemoryPool`, which it must not close, and the bytes asked for. It may run on any thread. Allocations that it
+        makes itself find no ladder: they fail at once where the pool is still full.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def _climb(pool: MemoryPool | None, nbytes: int, attempt: int) -> int:
     callback = callbacks[attempt - 1]
     try:
         callback(pool, nbytes)
-    except BaseException as error:  # noqa: BLE001 - reported, see the module's first lines
+    except BaseException as error:
         _report(error, callback)
     return 1
 
@@ -104,7 +105,7 @@ def tensorcore_on_watermark(pool: Any, utilization: float, context: Any) -> None
     callback = found._watermark_callback or warn_of_utilization
     try:
         callback(found, utilization)
-    except BaseException as error:  # noqa: BLE001 - reported, see the module's first lines
+    except BaseException as error:
         _report(error, callback)
 
 

@@ -1,8 +1,9 @@
 """The NumPy hook: install a pool under NumPy's array data, for the whole process or for one context.
 
-Process-wide there are two ways, both tried out in a new thread before the first is trusted: replacing the functions inside NumPy's default
-memory handler in place ("process"), or pointing the handler's capsule to a copy with our functions ("capsule"). Where neither works, or
-for libraries that want only their own scope, the documented way of NEP 49 is left ("context"). csrc/python/numpy_hook.c has the functions.
+Process-wide there are two ways, each tried out, in a new thread too, before it is trusted: replacing the functions inside NumPy's
+default memory handler in place ("process"), or pointing the handler's capsule to a copy with our functions ("capsule"). Where
+neither works, or for libraries that want only their own scope, the documented way of NEP 49 is left ("context").
+csrc/python/numpy_hook.c has the functions.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def install(
 ) -> None:
     """Put a pool under the array data of NumPy: every array made from now on, in every thread, has its data in a block of the pool.
 
-    Arrays made before stay as they are; arrays made from the pool stay valid after `uninstall`. A second call replaces the pool. A child
-    process made by fork has the hook too, one made by spawn does not.
+    Arrays made before stay as they are; arrays made from the pool stay valid after `uninstall`. A second call replaces the pool. A
+    child process made by fork has the hook too, one made by spawn does not.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def hook_mode() -> HookMode:
         return _mode
 
 
-# ---- choosing ----------------------------------------------------------------------------------------------------------------------
+# ---- choosing -------------------------------------------------------------------------------------------------------------------
 
 
 def _choose_mode() -> HookMode:
@@ -203,7 +204,7 @@ def _comes_from(array: np.ndarray[Any, np.dtype[Any]], pool: MemoryPool) -> bool
     return address_of(find_block(array.ctypes.data).pool) == native.pool_address(pool)
 
 
-# ---- installing --------------------------------------------------------------------------------------------------------------------
+# ---- installing -----------------------------------------------------------------------------------------------------------------
 
 
 def _set_process(pool: MemoryPool | None) -> None:

@@ -15,7 +15,9 @@ from ._errors import CorruptionError, DoubleFreeError, InvalidFreeError, PoolClo
 from ._units import format_bytes
 
 if TYPE_CHECKING:
-    from . import _native as native
+    from . import _native
+
+    native = _native
 else:
     _address = int(_core.ffi.cast("intptr_t", _core.ffi.addressof(_core.lib, "tci_native_module")))
     native = ctypes.PYFUNCTYPE(ctypes.py_object)(_address)()
@@ -28,7 +30,7 @@ OUT_OF_MEMORY: int = lib.TC_OUT_OF_MEMORY
 INVALID_FREE: int = lib.TC_INVALID_FREE
 CLOSED: int = lib.TC_CLOSED
 ALIGNMENT: int = lib.TC_ALIGNMENT
-VERSION: str = ffi.string(lib.tc_version()).decode()
+__version__: str = ffi.string(lib.tc_version()).decode()
 
 arrays_can_own_blocks: bool = native.array_layout_matches()
 """False where this NumPy lays out its arrays in an unknown way: arrays then keep their block through an owner object."""
@@ -101,7 +103,8 @@ def _describe_address(address: int) -> str:
     start = address_of(block.start)
     if start not in (0, address):
         state = f"block of {format_bytes(block.requested)} in use" if block.in_use else "free block"
-        return f"it lies {address - start:,} bytes inside a {state} of pool {pool_name(block.pool)!r}; deallocate its start, 0x{start:x}"
+        where = f"{address - start:,} bytes inside a {state} of pool {pool_name(block.pool)!r}"
+        return f"it lies {where}; deallocate its start, 0x{start:x}"
     if start == 0:
         return f"no block of pool {pool_name(block.pool)!r} starts there; deallocate what allocate returned"
     return f"it is a block of pool {pool_name(block.pool)!r}; deallocate it there"

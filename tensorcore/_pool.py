@@ -16,7 +16,22 @@ from ._backend import Device, find_backend
 from ._backend import device as find_device
 from ._callbacks import add_callback
 from ._errors import OutOfMemoryError, PoolClosedError, PoolState
-from ._lib import ALIGNMENT, CLOSED, INVALID_FREE, OK, OUT_OF_MEMORY, address_of, arrays_can_own_blocks, ffi, find_block, lib, native, pointer, pool_name, raise_status
+from ._lib import (
+    ALIGNMENT,
+    CLOSED,
+    INVALID_FREE,
+    OK,
+    OUT_OF_MEMORY,
+    address_of,
+    arrays_can_own_blocks,
+    ffi,
+    find_block,
+    lib,
+    native,
+    pointer,
+    pool_name,
+    raise_status,
+)
 from ._options import parse_alignment, parse_decay, parse_huge_pages, parse_limit, parse_name, parse_numa, require_no_stream
 from ._registry import defaults, pools
 from ._statistics import MemoryStatistics, SizeClassStatistics, read_size_classes, read_statistics
@@ -40,8 +55,8 @@ class MemoryPool(native.PoolHandle):
     device
         Where the memory is: ``"cpu"``.
     limit
-        Cap on the reserved bytes: bytes, ``'8GiB'``, or a float in (0, 1], the fraction of the memory that this process may use (the
-        machine's, or its cgroup's where that is lower). None: no cap.
+        Cap on the reserved bytes: bytes, ``'8GiB'``, or a float in (0, 1], the fraction of the memory that this process may use
+        (the machine's, or its cgroup's where that is lower). None: no cap.
     decay
         Seconds until freed pages that stay unused return to the upstream. None: never.
     huge_pages
@@ -132,9 +147,9 @@ class MemoryPool(native.PoolHandle):
         self._finalizer = weakref.finalize(self, _destroy, address, self._upstream)
         self._finalizer.atexit = False  # blocks may outlive the interpreter; the operating system takes everything back
 
-    # ---- blocks ------------------------------------------------------------------------------------------------------------------
+    # ---- blocks -----------------------------------------------------------------------------------------------------------------
 
-    def allocate(self, nbytes: SupportsIndex, *, alignment: int | None = None, stream: None = None) -> int:
+    def allocate(self, nbytes: SupportsIndex, *, alignment: int | None = None, stream: object = None) -> int:
         """Return the address of a block of at least `nbytes` bytes, aligned to 64; 0 bytes give a distinct block too.
 
         Parameters
@@ -180,7 +195,7 @@ class MemoryPool(native.PoolHandle):
                 ),
             )
 
-    def deallocate(self, address: int, nbytes: SupportsIndex | None = None, *, stream: None = None) -> None:
+    def deallocate(self, address: int, nbytes: SupportsIndex | None = None, *, stream: object = None) -> None:
         """Take a block back. A refused call changes nothing.
 
         Parameters
@@ -212,14 +227,14 @@ class MemoryPool(native.PoolHandle):
             raise_status(status, f"pool {self._name!r} refused to deallocate 0x{address:x}", address=address, nbytes=size)
 
     def _deallocate_closed(self, address: int, nbytes: int | None) -> int:
-        """Return the status of a deallocation through the block: its pool lives as long as the block, this object's handle is gone."""
+        """Return the status of a deallocation through the block, whose pool lives as long as the block does."""
         owner = find_block(address).pool
         if address_of(owner) != self._address:
             return INVALID_FREE
         block = pointer(address)
         return int(lib.tc_pool_free(owner, block) if nbytes is None else lib.tc_pool_free_sized(owner, block, nbytes))
 
-    # ---- memory held ---------------------------------------------------------------------------------------------------------------
+    # ---- memory held ------------------------------------------------------------------------------------------------------------
 
     def reserve(self, capacity: SupportsIndex | str) -> None:
         """Hold at least `capacity` bytes (or ``'32MiB'``) from upstream, in total. `trim` gives them back.
@@ -258,7 +273,7 @@ class MemoryPool(native.PoolHandle):
 
     @property
     def limit(self) -> int | None:
-        """Cap on reserved bytes, None: no cap. It can be set like the constructor's; below what is reserved it trims, then refuses."""
+        """Cap on reserved bytes, None: no cap. Set it as in the constructor; below what is reserved it trims and refuses growth."""
         with self._lock:
             return int(lib.tc_pool_limit(self._pointer())) or None
 
@@ -300,7 +315,7 @@ class MemoryPool(native.PoolHandle):
             self._watermark_callback = callback
             lib.tc_pool_warn_at(self._pointer(), utilization, lib.tensorcore_on_watermark, ffi.NULL)
 
-    # ---- figures -------------------------------------------------------------------------------------------------------------------
+    # ---- figures ----------------------------------------------------------------------------------------------------------------
 
     @property
     def statistics(self) -> MemoryStatistics:
@@ -359,7 +374,7 @@ class MemoryPool(native.PoolHandle):
         """Where segments come from."""
         return self._upstream
 
-    # ---- life ----------------------------------------------------------------------------------------------------------------------
+    # ---- life -------------------------------------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:

@@ -7,12 +7,17 @@ requested <= allocated <= reserved, cached + pending = reserved - allocated, pea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._lib import ffi, lib, pointer
 from ._units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+_RATIOS = ("utilization_ratio", "hit_ratio", "internal_fragmentation", "external_fragmentation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,7 @@ class MemoryStatistics:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and the ratios as plain numbers in nested dictionaries, ready for JSON."""
-        ratios = ("internal_fragmentation", "external_fragmentation", "utilization_ratio", "hit_ratio")
-        return dataclasses.asdict(self) | {name: getattr(self, name) for name in ratios}
+        return dataclasses.asdict(self) | {name: getattr(self, name) for name in _RATIOS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,8 @@ def read_statistics(address: int) -> MemoryStatistics:
     """Return the figures of the pool at an address."""
     stats = ffi.new("tc_stats *")
     lib.tc_pool_stats(pointer(address, "tc_pool *"), stats)
-    return MemoryStatistics(**{field.name: _from_c(getattr(stats, field.name)) for field in fields(MemoryStatistics)})
+    values: dict[str, Any] = {field.name: _from_c(getattr(stats, field.name)) for field in fields(MemoryStatistics)}
+    return MemoryStatistics(**values)
 
 
 def _from_c(value: Any) -> ByteStatistic | int:
@@ -157,17 +162,19 @@ def read_size_classes(address: int) -> tuple[SizeClassStatistics, ...]:
     )
 
 
+_LARGEST = frozenset({"largest_free_block", "metadata_bytes"})  # not sums when merged
+
+
 def merge(statistics: Iterable[MemoryStatistics]) -> MemoryStatistics:
     """Return the figures of several pools as one."""
     readings = list(statistics)
-    largest = {"largest_free_block", "metadata_bytes"}
-    return MemoryStatistics(
-        **{
-            field.name: _merge_values([getattr(reading, field.name) for reading in readings], max if field.name in largest else sum)
-            for field in fields(MemoryStatistics)
-            if readings
-        }
-    )
+    if not readings:
+        return MemoryStatistics()
+    values: dict[str, Any] = {
+        field.name: _merge_values([getattr(reading, field.name) for reading in readings], max if field.name in _LARGEST else sum)
+        for field in fields(MemoryStatistics)
+    }
+    return MemoryStatistics(**values)
 
 
 def _merge_values(values: list[Any], combine: Callable[[Iterable[int]], int]) -> ByteStatistic | int:
@@ -178,11 +185,19 @@ def _merge_values(values: list[Any], combine: Callable[[Iterable[int]], int]) ->
 
 def _format_table(columns: Mapping[str, MemoryStatistics]) -> str:
     """Return the figures as aligned lines: amounts as now (peak), then counts, then ratios; a column per pool."""
+
+    def row(name: str, format_cell: Callable[[MemoryStatistics], str]) -> list[str]:
+        return [name.replace("_", " "), *map(format_cell, columns.values())]
+
+    def format_field(name: str) -> Callable[[MemoryStatistics], str]:
+        return lambda memory: _format_value(name, getattr(memory, name))
+
+    def format_ratio(name: str) -> Callable[[MemoryStatistics], str]:
+        return lambda memory: f"{getattr(memory, name):.1%}"
+
     rows = [["", *columns]]
-    for field in fields(MemoryStatistics):
-        rows.append([field.name.replace("_", " "), *(_format_value(field.name, getattr(c, field.name)) for c in columns.values())])
-    for name in ("utilization_ratio", "hit_ratio", "internal_fragmentation", "external_fragmentation"):
-        rows.append([name.replace("_", " "), *(f"{getattr(c, name):.1%}" for c in columns.values())])
+    rows += [row(field.name, format_field(field.name)) for field in fields(MemoryStatistics)]
+    rows += [row(name, format_ratio(name)) for name in _RATIOS]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()

@@ -1,7 +1,7 @@
 """Tensor: an n-dimensional array that chooses a device and takes its storage from the matching pool.
 
-`Tensor(shape)` on the global CPU pool is made by C code in about 150 ns (csrc/python/holder.c); `_make` below is the same in full, for
-every other call. Views share their storage and keep it alive. Limit: no arithmetic yet; `numpy()` gives an array that has it.
+`Tensor(shape)` on the global CPU pool is made by C code in about 150 ns (csrc/python/holder.c); `_make` below is the same in full,
+for every other call. Views share their storage and keep it alive. Limit: no arithmetic yet; `numpy()` gives an array that has it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ._pool import MemoryPool
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
     Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
 
@@ -85,7 +85,7 @@ class Tensor(native.ArrayHolder):
             pool = get_global_memory_pool(device)
         elif device != "cpu" and find_device(device) != pool.device:
             raise ValueError(f"device {device} was asked for, but {pool!r} has its memory on {pool.device}: leave one of them out")
-        array = pool._make_empty(pool, shape, "float64" if dtype is None else dtype)
+        array = pool._make_empty(pool, shape, dtype)
         if array is None:
             pool._refuse(_count_bytes(shape, dtype))
         return native.holder(cls, array, pool)
@@ -242,7 +242,7 @@ class Tensor(native.ArrayHolder):
         return self._array.view()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        """Return a NumPy array: over the same memory where dtype and `copy` allow it (NumPy's protocol; copy=False: or ValueError)."""
+        """Return a NumPy array, over the same memory where `dtype` and `copy` allow it; ValueError where copy=False can't."""
         return np.array(self._array.view(), dtype=dtype, copy=copy)
 
     def __copy__(self) -> Self:

@@ -66,9 +66,7 @@ class FakeUpstream(Upstream):
         The `fail_at`-th call of allocate or purge fails, and `fail_count` - 1 calls after it; 0: none.
     """
 
-    def __init__(
-        self, backing: Literal["os"] | None = "os", *, capacity: int = 0, fail_at: int = 0, fail_count: int = 1
-    ) -> None:
+    def __init__(self, backing: Literal["os"] | None = "os", *, capacity: int = 0, fail_at: int = 0, fail_count: int = 1) -> None:
         self._backing = lib.tc_upstream_os() if backing == "os" else ffi.NULL
         created = ffi.new("tc_upstream **")
         status = lib.tc_upstream_fake_create(self._options(capacity, fail_at, fail_count), created)
