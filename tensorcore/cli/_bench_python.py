@@ -6,6 +6,7 @@ What it can't show: what the memory costs that is then written to (bench numpy d
 from __future__ import annotations
 
 import timeit
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -65,7 +66,5 @@ def _names() -> dict[str, Any]:
         "shape": (100, 100),
     }
     if find_spec("torch") is not None:
-        import torch
-
-        names["torch"] = torch
+        names["torch"] = import_module("torch")
     return names

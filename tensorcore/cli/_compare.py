@@ -14,7 +14,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tensorcore.cli._measure import Usage, exit_like, run_measured
 from tensorcore.cli._progress import Steps
@@ -131,7 +131,7 @@ class _Runs:
             self.same_output &= output.read_bytes() == self._first_output.read_bytes()
 
 
-def _copy(source: Path, stream: IO[str]) -> None:
+def _copy(source: Path, stream: TextIO) -> None:
     with source.open("rb") as file:
         stream.flush()
         shutil.copyfileobj(file, stream.buffer)

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import tensorcore as tc
-from tensorcore._backend import find_backend
+from tensorcore._backend import find_backend, why_unavailable
 from tensorcore._machine import physical_memory
 from tensorcore.cli import _machine
 from tensorcore.cli._tables import Sheet, bytes_text, show
@@ -74,10 +74,8 @@ def _backends() -> dict[str, str]:
     """The number of devices of each kind, or why there are none."""
     states = {}
     for kind in ("cpu", "cuda"):
-        try:
-            states[kind] = f"{find_backend(kind).device_count()} device(s)"
-        except tc.DeviceUnavailableError as error:
-            states[kind] = f"missing: {error}"
+        reason = why_unavailable(kind)
+        states[kind] = f"{find_backend(kind).device_count()} device(s)" if reason is None else f"missing: {reason}"
     return states
 
 
@@ -100,6 +98,7 @@ def _sheets(facts: dict[str, Any]) -> list[Sheet]:
         [["tensorcore", facts["tensorcore"]], ["Python", f"{python['version']}{threaded}, {python['executable']}"], *versions]
         + [[f"backend {name}", state] for name, state in facts["backends"].items()]
         + [["NumPy hook", facts["hook"]]],
+        numbers=False,
     )
     limit = "none" if cgroup["limit"] is None else bytes_text(cgroup["limit"])
     machine = Sheet(
@@ -120,6 +119,7 @@ def _sheets(facts: dict[str, Any]) -> list[Sheet]:
                 f"{cgroup['version']}: limit {limit}, used {bytes_text(cgroup['used'])}" if cgroup["version"] else "no cgroup",
             ],
         ],
+        numbers=False,
     )
     return [installation, machine]
 

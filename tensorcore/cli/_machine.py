@@ -11,7 +11,7 @@ import re
 import resource
 from pathlib import Path
 
-from tensorcore._machine import cgroup_limit
+from tensorcore._machine import cgroup_limit, physical_memory
 
 _CGROUP = Path("/sys/fs/cgroup")
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
@@ -92,11 +92,17 @@ def cgroup_memory() -> dict[str, int | str | None]:
     for line in (read_text("/proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            return {"version": "v1", "limit": cgroup_limit(), "used": _used(_CGROUP / "memory", path, "memory.usage_in_bytes")}
+            return {"version": "v1", "limit": _cgroup_limit(), "used": _used(_CGROUP / "memory", path, "memory.usage_in_bytes")}
     for line in (read_text("/proc/self/cgroup") or "").splitlines():
         if line.startswith("0::"):
-            return {"version": "v2", "limit": cgroup_limit(), "used": _used(_CGROUP, line[3:], "memory.current")}
+            return {"version": "v2", "limit": _cgroup_limit(), "used": _used(_CGROUP, line[3:], "memory.current")}
     return {"version": None, "limit": None, "used": None}
+
+
+def _cgroup_limit() -> int | None:
+    """None where the limit is above what the machine has: version 1 says 'none' by a number next to 2**63."""
+    limit = cgroup_limit()
+    return limit if limit is not None and limit < physical_memory() else None
 
 
 def _used(root: Path, path: str, name: str) -> int | None:

@@ -39,7 +39,7 @@ def run_script(path: str, arguments: list[str], before: Callable[[], None]) -> N
 
     A path that can't be read gives the interpreter's own message and exit code 2.
     """
-    absolute = str(Path(path).absolute())
+    absolute = path if path.startswith("/") else f"{Path.cwd()}/{path}"  # unlike pathlib the interpreter keeps './' in __file__
     if get_importer(absolute) is not None:
         _run_package(absolute, path, arguments, before)
         return

@@ -77,6 +77,8 @@ def _preparation(pooling: _Pooling | None, report: Report, path: Path | None, qu
     def at_exit() -> None:
         if os.getpid() != process:  # a forked child that came to its end as Python does
             return
+        if getattr(sys.modules.get("__main__"), "__file__", None) is None:  # -m with a module that isn't there
+            return
         with contextlib.suppress(OSError, ValueError):  # the program may have closed stderr
             write_report(report.finish(pooling.state if pooling else "left alone (--no-numpy)"), path, None if quiet else stderr)
 

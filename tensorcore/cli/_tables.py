@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sheet:
-    """One table: the first column is text, the others are numbers already written out; notes follow below."""
+    """One table: the first column is text, the others are numbers already written out, or words; notes follow below."""
 
     title: str
     columns: list[str]
     rows: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    numbers: bool = True  # flush right, as numbers are read
 
 
 def console_for(stream: IO[str]) -> Console:
@@ -40,9 +41,10 @@ def show(sheets: Sequence[Sheet], stream: IO[str] | None = None) -> None:
 
     console = console_for(sys.stdout if stream is None else stream)
     for sheet in sheets:
-        table = Table(title=Text(sheet.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        console.print(Text(sheet.title, style="bold"))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for position, column in enumerate(sheet.columns):
-            table.add_column(column, justify="right" if position else "left", overflow="fold")
+            table.add_column(column, justify="right" if position and sheet.numbers else "left", overflow="fold")
         for row in sheet.rows:
             table.add_row(*(Text(cell) for cell in row))
         console.print(table)
