@@ -21,13 +21,14 @@ PYTHON_LAYERS = (
     ("__main__",),
     ("cli",),
     ("__init__",),
-    ("_hooks", "_tensor", "_allocation"),
+    ("_hook", "_tensor", "_allocation"),
+    ("_global",),
     ("_pool",),
-    ("_cpu", "_statistics"),
+    ("_cpu", "_options", "_statistics"),
     ("_backend", "_callbacks", "_upstream"),
     ("_lib",),
     ("_errors",),
-    ("_machine", "_units"),
+    ("_machine", "_registry", "_units"),
 )
 COMPILED = "_core"  # imported by _lib alone
 
@@ -183,7 +184,8 @@ def python_modules() -> dict[str, str]:
 
 def layer_of(module: str) -> int:
     """Return the layer of a module, 0 at the top; a module of a package has the package's layer."""
-    return next(layer for layer, stems in enumerate(PYTHON_LAYERS) if module.split(".")[0] in stems)
+    layers = {stem: layer for layer, stems in enumerate(PYTHON_LAYERS) for stem in stems}
+    return layers[module.split(".")[0]]
 
 
 def test_every_python_module_has_its_place_in_the_layer_list() -> None:
