@@ -1,14 +1,13 @@
 /* cache.c - the stacks of free blocks that one thread holds for one pool.
  *
- * Its thread enters with a plain store to `busy` and a look at `taken`; whoever collects sets `taken`, runs a barrier on all threads
- * (membarrier, 1 to 5 us) and looks at `busy`: one of the two sees the other, and the fast path pays no fence. Where the kernel has
- * no membarrier both sides use real fences. A collector never waits for the thread: what is busy is left for the next time.
+ * Its thread enters with a plain store to `busy` and a load of its slot; whoever collects sets `taken`, empties the slot, runs a
+ * barrier on all threads (membarrier, 1 to 5 us) and looks at `busy`: one of the two sees the other, and the fast path pays no fence
+ * and no test of its own. A collector never waits: a cache that is busy is left for the next time. Where the kernel has no membarrier,
+ * a thread collects only its own caches and those of threads that ended.
  */
 #include "internal.h"
 
 #include <sched.h>
-
-int tci_fences;
 
 static tci_cache *cache_find_or_make(tc_pool *pool) {
   tci_cache *cache = pool->free_caches;
@@ -20,10 +19,13 @@ static tci_cache *cache_find_or_make(tc_pool *pool) {
   if (!cache) return NULL;
   cache->pool = pool;
   cache->taken = LOAD(pool->closed);
+  for (unsigned class = 0; class < TCI_CLASSES; class++) cache->bins[class].block_size = pool->classes[class].block_size;
   cache->next = pool->caches;
   STORE_RELEASE(pool->caches, cache);
   return cache;
 }
+
+static bool slot_open(const tc_pool *pool) { return !LOAD(pool->closed) && !LOAD(pool->watched); }
 
 tci_cache *tci_cache_get(tc_pool *pool) {
   tci_thread *thread = tci_thread_get();
@@ -33,19 +35,22 @@ tci_cache *tci_cache_get(tc_pool *pool) {
   pthread_mutex_lock(&pool->collect);
   cache = cache_find_or_make(pool);
   if (cache) cache->thread = thread;
+  thread->caches[pool->index] = cache;
+  STORE(thread->slots[pool->index], slot_open(pool) ? cache : NULL);
   pthread_mutex_unlock(&pool->collect);
-  STORE(thread->caches[pool->index], cache);
   return cache;
 }
 
 bool tci_cache_enter_wait(tci_cache *cache) {
-  while (!tci_cache_enter(cache)) {
-    tci_cache_exit(cache);
-    if (LOAD_ACQUIRE(cache->pool->closed)) return false;
-    pthread_mutex_lock(&cache->pool->collect); /* whoever has taken the cache holds this */
-    pthread_mutex_unlock(&cache->pool->collect);
+  tc_pool *pool = cache->pool;
+  for (;;) {
+    tci_cache_enter(cache->thread, pool->index);
+    if (likely(!__atomic_load_n(&cache->taken, __ATOMIC_SEQ_CST))) return true;
+    tci_cache_exit(cache->thread);
+    if (LOAD_ACQUIRE(pool->closed)) return false;
+    pthread_mutex_lock(&pool->collect); /* whoever has taken the cache holds this */
+    pthread_mutex_unlock(&pool->collect);
   }
-  return true;
 }
 
 static tci_magazine *loaded(const tci_bin *bin) {
@@ -55,40 +60,42 @@ static tci_magazine *loaded(const tci_bin *bin) {
 /* Load a magazine, hand back the one that was loaded with its count set. */
 static tci_magazine *load(tci_bin *bin, tci_magazine *magazine) {
   tci_magazine *old = loaded(bin);
-  if (old) old->count = (uint32_t)(bin->top - bin->base);
+  if (old) STORE(old->count, (uint32_t)(bin->top - bin->base));
   STORE(bin->base, magazine->entries);
   STORE(bin->top, magazine->entries + magazine->count);
   bin->end = magazine->entries + magazine->capacity;
   return old;
 }
 
-bool tci_cache_refill(tci_cache *cache, unsigned class) {
+bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
   tci_bin *bin = &cache->bins[class];
   tc_pool *pool = cache->pool;
   if (!tci_cache_enter_wait(cache)) return false;
   if (bin->top != bin->base) return true;
   if (bin->spare && bin->spare->count) {
-    bin->spare = load(bin, bin->spare);
+    STORE(bin->spare, load(bin, bin->spare));
     return true;
   }
-  tci_cache_exit(cache);
-  tci_stats_publish(cache);
-  tci_magazine *magazine = tci_depot_get(pool, class), *old;
+  tci_cache_exit(cache->thread);
+  tci_stats_publish_bin(cache, class);
+  tci_magazine *magazine = tci_depot_get(pool, class);
   if (!magazine) magazine = tci_obtain_blocks(pool, class);
   if (!magazine) return false;
+  tci_class_learn(pool, nbytes, magazine->count * (size_t)bin->block_size);
   if (!tci_cache_enter_wait(cache)) {
     tci_magazine_drain(pool, magazine);
     return false;
   }
   BUMP(bin->refills, 1);
-  old = load(bin, magazine);
+  BUMP(bin->balance, magazine->count);
+  bin->block_size = pool->classes[class].block_size; /* a class learned since the cache was made */
+  tci_magazine *empty = bin->spare, *old = load(bin, magazine);
   if (!old) return true;
-  tci_magazine *other = bin->spare; /* empty, or none */
-  bin->spare = old;
-  if (!other) return true;
-  tci_cache_exit(cache);
-  tci_magazine_put(pool, other);
-  return tci_cache_refill(cache, class); /* nearly always finds the block at once */
+  STORE(bin->spare, old);
+  if (!empty) return true;
+  tci_cache_exit(cache->thread);
+  tci_magazine_put(pool, empty);
+  return tci_cache_refill(cache, class, nbytes); /* nearly always finds the block at once */
 }
 
 bool tci_cache_make_room(tci_cache *cache, unsigned index) {
@@ -98,12 +105,13 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
   if (bin->top != bin->end) return true;
   tci_magazine *spare = bin->spare;
   if (spare && spare->count == 0) {
-    bin->spare = load(bin, spare);
+    STORE(bin->spare, load(bin, spare));
     return true;
   }
-  bin->spare = NULL;
-  tci_cache_exit(cache);
-  tci_stats_publish(cache);
+  if (spare) BUMP(bin->balance, -(int64_t)spare->count);
+  STORE(bin->spare, NULL);
+  tci_cache_exit(cache->thread);
+  tci_stats_publish_bin(cache, index);
   if (spare && index < TCI_CLASSES)
     tci_depot_put(pool, spare);
   else if (spare)
@@ -114,7 +122,7 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
     tci_magazine_put(pool, magazine);
     return false;
   }
-  bin->spare = load(bin, magazine);
+  STORE(bin->spare, load(bin, magazine));
   tci_scavenger_wake(pool);
   return true;
 }
@@ -122,11 +130,12 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
 /* Unload a bin into the list; the cache is entered or taken. */
 static void bin_unload(tci_bin *bin, tci_magazine **list) {
   tci_magazine *both[2] = {loaded(bin), bin->spare};
-  if (both[0]) both[0]->count = (uint32_t)(bin->top - bin->base);
+  BUMP(bin->balance, -(int64_t)tci_bin_depth(bin));
+  if (both[0]) STORE(both[0]->count, (uint32_t)(bin->top - bin->base));
   STORE(bin->top, NULL);
   STORE(bin->base, NULL);
   bin->end = NULL;
-  bin->spare = NULL;
+  STORE(bin->spare, NULL);
   for (int i = 0; i < 2; i++) {
     if (!both[i]) continue;
     both[i]->next = *list;
@@ -134,13 +143,15 @@ static void bin_unload(tci_bin *bin, tci_magazine **list) {
   }
 }
 
-static bool bin_idle(const tci_bin *bin) { return bin->seen == LOAD(bin->allocations) + LOAD(bin->deallocations); }
+static uint64_t activity(const tci_bin *bin) { return LOAD(bin->allocations) + (uint64_t)(uintptr_t)LOAD(bin->top); }
+
+static bool qualifies(const tci_cache *cache, unsigned index, bool idle_only) {
+  return LOAD(cache->bins[index].base) && (!idle_only || cache->notes[index].seen == activity(&cache->bins[index]));
+}
 
 static void cache_unload(tci_cache *cache, bool idle_only, tci_magazine **list) {
-  for (unsigned index = 0; index < TCI_BINS; index++) {
-    tci_bin *bin = &cache->bins[index];
-    if (bin->base && (!idle_only || bin_idle(bin))) bin_unload(bin, list);
-  }
+  for (unsigned index = 0; index < TCI_BINS; index++)
+    if (qualifies(cache, index, idle_only)) bin_unload(&cache->bins[index], list);
 }
 
 static void drain_list(tc_pool *pool, tci_magazine *list) {
@@ -152,23 +163,31 @@ static void drain_list(tc_pool *pool, tci_magazine *list) {
 }
 
 static bool may_unload(const tci_cache *cache, bool idle_only) {
+  if (!tci_os_membarrier_ready() && cache->thread && cache->thread != tci_tls) return false;
   for (unsigned index = 0; index < TCI_BINS; index++)
-    if (LOAD(cache->bins[index].base) && (!idle_only || bin_idle(&cache->bins[index]))) return true;
+    if (qualifies(cache, index, idle_only)) return true;
   return false;
 }
 
 static void note_activity(tci_cache *cache) {
-  for (unsigned index = 0; index < TCI_BINS; index++) {
-    tci_bin *bin = &cache->bins[index];
-    bin->seen = LOAD(bin->allocations) + LOAD(bin->deallocations);
-  }
+  for (unsigned index = 0; index < TCI_BINS; index++) cache->notes[index].seen = activity(&cache->bins[index]);
 }
 
-static void barrier(void) {
-  if (TCI_TSAN || tci_fences)
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  else
-    tci_os_membarrier();
+static tci_cache **slot_of(const tci_cache *cache) { return &cache->thread->slots[cache->pool->index]; }
+
+static void take(tci_cache *cache) {
+  __atomic_store_n(&cache->taken, 1, __ATOMIC_SEQ_CST);
+  if (cache->thread) __atomic_store_n(slot_of(cache), NULL, __ATOMIC_SEQ_CST);
+}
+
+/* After the barrier: is its thread outside, and did it not open its slot again in between? */
+static bool is_taken(const tci_cache *cache) {
+  return !cache->thread || (!__atomic_load_n(&cache->thread->busy, __ATOMIC_SEQ_CST) && !__atomic_load_n(slot_of(cache), __ATOMIC_SEQ_CST));
+}
+
+static void give_back(tci_cache *cache) {
+  STORE_RELEASE(cache->taken, 0);
+  if (cache->thread && slot_open(cache->pool)) STORE_RELEASE(*slot_of(cache), cache);
 }
 
 void tci_cache_collect(tc_pool *pool, bool idle_only) {
@@ -178,13 +197,13 @@ void tci_cache_collect(tc_pool *pool, bool idle_only) {
   for (tci_cache *cache = LOAD(pool->closed) ? NULL : pool->caches; cache; cache = cache->next)
     if (may_unload(cache, idle_only)) {
       any = true;
-      __atomic_store_n(&cache->taken, 1, __ATOMIC_SEQ_CST);
+      take(cache);
     }
-  if (any) barrier();
+  if (any) tci_os_membarrier();
   for (tci_cache *cache = any ? pool->caches : NULL; cache; cache = cache->next) {
     if (!LOAD(cache->taken)) continue;
-    if (!__atomic_load_n(&cache->busy, __ATOMIC_SEQ_CST)) cache_unload(cache, idle_only, &list);
-    STORE_RELEASE(cache->taken, 0);
+    if (is_taken(cache)) cache_unload(cache, idle_only, &list);
+    give_back(cache);
   }
   for (tci_cache *cache = idle_only ? pool->caches : NULL; cache; cache = cache->next) note_activity(cache);
   pthread_mutex_unlock(&pool->collect);
@@ -192,20 +211,27 @@ void tci_cache_collect(tc_pool *pool, bool idle_only) {
   tci_depot_drain(pool, !idle_only);
 }
 
-/* The pool is closed: nobody enters any more; blocks go back as they are freed. Collect lock held by nobody. */
 void tci_cache_close(tc_pool *pool) {
   tci_magazine *list = NULL;
   pthread_mutex_lock(&pool->collect);
   STORE_RELEASE(pool->closed, 1);
-  for (tci_cache *cache = pool->caches; cache; cache = cache->next) __atomic_store_n(&cache->taken, 1, __ATOMIC_SEQ_CST);
-  barrier();
+  for (tci_cache *cache = pool->caches; cache; cache = cache->next) take(cache);
+  tci_os_membarrier();
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
-    while (__atomic_load_n(&cache->busy, __ATOMIC_SEQ_CST)) sched_yield(); /* a few nanoseconds: inside nobody waits */
+    while (!is_taken(cache)) sched_yield(); /* a few nanoseconds: inside nobody waits */
     cache_unload(cache, false, &list);
   }
   pthread_mutex_unlock(&pool->collect);
   drain_list(pool, list);
   tci_depot_drain(pool, true);
+}
+
+void tci_cache_watch(tc_pool *pool, bool watched) {
+  pthread_mutex_lock(&pool->collect);
+  STORE(pool->watched, watched);
+  for (tci_cache *cache = pool->caches; cache; cache = cache->next)
+    if (cache->thread) STORE_RELEASE(*slot_of(cache), slot_open(pool) ? cache : NULL);
+  pthread_mutex_unlock(&pool->collect);
 }
 
 void tci_cache_retire(tci_cache *cache) {
@@ -214,7 +240,7 @@ void tci_cache_retire(tci_cache *cache) {
   tci_stats_publish(cache);
   if (tci_cache_enter_wait(cache)) {
     cache_unload(cache, false, &list);
-    tci_cache_exit(cache);
+    tci_cache_exit(cache->thread);
   }
   while (list) {
     tci_magazine *magazine = list;
@@ -234,7 +260,6 @@ void tci_cache_retire(tci_cache *cache) {
 void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor) { /* the other threads are gone, perhaps in the middle of a call */
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
     if (!cache->thread || cache->thread == survivor) continue;
-    STORE(cache->busy, 0);
     cache->thread = NULL;
     cache->next_free = pool->free_caches;
     pool->free_caches = cache;

@@ -27,7 +27,6 @@
 #define LOAD_ACQUIRE(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
 #define STORE_RELEASE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELEASE)
 #define ADD(x, v) __atomic_fetch_add(&(x), (v), __ATOMIC_RELAXED)
-#define BUMP(x, v) STORE(x, LOAD(x) + (v)) /* a counter with one writer and readers that take no lock */
 
 #if defined(__SANITIZE_THREAD__)
 #define TCI_TSAN 1 /* ThreadSanitizer does not know membarrier: the fences are then real */
@@ -38,6 +37,11 @@
 #endif
 #ifndef TCI_TSAN
 #define TCI_TSAN 0
+#endif
+#if TCI_TSAN /* a counter with one writer and readers that take no lock */
+#define BUMP(x, v) STORE(x, LOAD(x) + (v))
+#else
+#define BUMP(x, v) ((x) += (v)) /* one instruction; an aligned word does not tear */
 #endif
 
 #define TCI_PAGE_SHIFT 12
@@ -78,17 +82,17 @@ struct tci_run {
   uintptr_t base;      /* address of the first block */
   tc_pool *pool;
   uint16_t *states;    /* nblocks words */
+  uint64_t inverse;    /* of block_size's odd part, modulo 2^64: see tci_run_index */
   uint32_t block_size; /* bytes; 0 for RUN_LARGE */
-  uint32_t reciprocal; /* ceil(2^32 / block_size); 0 where there is one block: index = offset * reciprocal >> 32 */
   uint32_t nblocks;    /* 0 for free runs: every free is refused */
-  uint16_t bin;        /* class, or TCI_CLASSES + large class */
-  uint8_t kind;        /* tci_run_kind */
-  uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
-  size_t capacity;     /* bytes of a large block */
   size_t request;      /* bytes; large only */
+  uint16_t bin;        /* class, or TCI_CLASSES + large class */
+  uint8_t shift;       /* block_size = odd part << shift */
+  uint8_t kind;        /* tci_run_kind */
   uint16_t state;      /* the state word of a single block */
-  uint16_t header_units; /* size of this header, in 64 B */
-  uint32_t stamp;      /* tick of the pool at which it was freed */
+  uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
+  uint8_t header_units; /* size of this header, in 64 B */
+  size_t capacity;     /* bytes of a large block */
   /* second line: the heap's */
   tci_segment *segment;
   uintptr_t start;     /* address of the first page */
@@ -96,10 +100,18 @@ struct tci_run {
   size_t dirty;        /* pages that may hold data; free runs */
   tci_run *previous, *next; /* bin, or partial slabs of the class */
   tci_run *older, *newer;   /* free runs with dirty pages, by age */
+  uint32_t stamp;      /* tick of the pool at which it was freed */
   uint32_t nfree;      /* slab: blocks in `free_bits` */
   uint32_t hint;       /* slab: no set bit below this word */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
 };
+
+/* Which block starts at this offset from `base`; >= nblocks: none. Multiplying by the inverse of the odd part and rotating the even
+ * part away divides exactly where it divides, and gives a huge number where it does not (Granlund and Montgomery, 1994, section 9). */
+static inline uint64_t tci_run_index(const tci_run *run, uint64_t offset) {
+  uint64_t product = offset * run->inverse;
+  return product >> run->shift | product << (-run->shift & 63);
+}
 
 struct tci_segment {
   uintptr_t base;
@@ -125,34 +137,48 @@ struct tci_magazine {
   tci_entry entries[];
 };
 
-/* One size class in one thread's cache: base <= top <= end; [base, top) are free blocks. One cache line. */
+/* One size class in one thread's cache: base <= top <= end; [base, top) are free blocks. One cache line.
+ * Blocks that came in stay or were handed out: depth + allocations - deallocations = balance, where depth counts both magazines; so
+ * deallocations need no counter of their own. */
 typedef struct tci_bin {
   tci_entry *top, *base, *end;
-  tci_magazine *spare; /* NULL, or full or empty: alternating at a magazine's edge costs no lock */
-  uint64_t allocations, deallocations;
-  uint64_t refills; /* allocations that the stacks could not serve */
-  uint64_t seen;    /* allocations + deallocations at the last tick; written by the scavenger */
+  tci_magazine *spare;  /* NULL, or full or empty: alternating at a magazine's edge costs no lock */
+  uint64_t allocations;
+  int64_t balance;      /* blocks received from the pool less blocks given back to it */
+  uint64_t refills;     /* allocations that the stacks could not serve */
+  uint32_t block_size;  /* bytes; 0 for large classes */
+  uint32_t unused;
 } tci_bin;
 
-/* Entered by its thread with two plain stores (`busy`); taken from outside with `taken`, a barrier on all threads, and a look at `busy`. */
+typedef struct tci_bin_notes { /* what the fast path never needs */
+  int64_t published; /* live blocks, when last published */
+  uint64_t seen;     /* activity at the last tick; written by the scavenger */
+} tci_bin_notes;
+
+/* Its thread enters by two plain accesses: `busy` of the thread is set, then the thread's slot is read. Whoever wants in from outside
+ * sets `taken`, empties the slot, runs a barrier on all threads, and is in if `busy` is 0 and the slot still empty. */
 struct tci_cache {
-  uint32_t busy;  /* 1: its thread is inside; written by it alone */
-  uint32_t taken; /* 1: somebody else is inside, or the pool is closed: the slow path waits */
+  uint64_t requested_in, requested_out; /* bytes; current = in - out */
+  int64_t requested_high;               /* largest current since published */
+  int64_t requested_seen;               /* current when published */
+  uint64_t large_in, large_out;         /* capacities of large blocks, bytes */
+  uint32_t taken;                       /* 1: somebody else is inside, or the pool is closed: the slow path waits */
+  uint32_t unused;
   tc_pool *pool;
-  /* bytes; current = in - out */
-  uint64_t requested_in, requested_out, allocated_in, allocated_out;
-  int64_t requested_high, allocated_high; /* largest current since published */
-  int64_t requested_seen, allocated_seen; /* current when published */
-  tci_cache *next;                        /* of the pool; never unlinked while the pool lives */
-  tci_cache *next_free;
   tci_thread *thread; /* NULL: of no living thread */
-  uint64_t samples;   /* counts down to the next look at a request's size */
+  tci_cache *next;    /* of the pool; never unlinked while the pool lives */
+  tci_cache *next_free;
+  int64_t large_published;
   tci_bin bins[TCI_BINS] __attribute__((aligned(64)));
+  tci_bin_notes notes[TCI_BINS];
 };
 
 struct tci_thread {
-  tci_cache *caches[TC_MAX_POOLS];
+  uint32_t busy;                   /* 1: inside one of its caches; written by the thread alone */
+  uint32_t unused;
   tci_thread *previous, *next;
+  tci_cache *slots[TC_MAX_POOLS];  /* NULL: not made yet, taken, or the pool wants every call on the slow path */
+  tci_cache *caches[TC_MAX_POOLS]; /* NULL: not made yet */
 };
 
 typedef struct tci_depot {
@@ -168,7 +194,8 @@ typedef struct tci_class {
   uint32_t magazine;   /* blocks a magazine holds */
   uint32_t npages;     /* of a slab or single run */
   uint32_t nblocks;    /* of a slab; 1: single runs */
-  uint32_t reciprocal;
+  uint32_t shift;      /* for tci_run_index, as in tci_run */
+  uint64_t inverse;
   tci_run *partial;     /* slabs with free blocks; heap lock */
   uint64_t free_blocks; /* in slabs; written under the heap lock */
 } tci_class;
@@ -186,7 +213,7 @@ typedef struct tci_heap {
 typedef struct tci_learner {
   pthread_mutex_t lock;
   uint32_t granules[256]; /* which size, in 64 B; direct-mapped */
-  uint32_t counts[256];
+  uint64_t weights[256];  /* bytes that requests of it brought into caches */
   uint32_t classes; /* learned so far */
 } tci_learner;
 
@@ -242,17 +269,19 @@ void tci_meta_lock(void), tci_meta_unlock(void); /* around a fork */
 #define TCI_LEAF_SHIFT 32
 #define TCI_LEAF_PAGES ((size_t)1 << (TCI_LEAF_SHIFT - TCI_PAGE_SHIFT))
 #define TCI_LEAF_SLOTS ((size_t)1 << (TCI_LEAF_SHIFT - TCI_SLOT_SHIFT))
+#define TCI_LEAVES ((size_t)1 << 16) /* 48 bits of addresses */
 typedef struct tci_leaf {
   tci_run *pages[TCI_LEAF_PAGES];        /* the run; within free and large runs only the first and last pages count */
   tci_segment *segments[TCI_LEAF_SLOTS]; /* the segment */
 } tci_leaf;
-extern tci_leaf *tci_root[1 << 16];
+extern tci_leaf *tci_root[TCI_LEAVES];
 bool tci_page_map_add(tci_segment *segment);
 void tci_page_map_remove(tci_segment *segment);
 
 static inline tci_run *tci_page_map_get(uintptr_t address) {
-  if (unlikely(address >> 48)) return NULL;
-  tci_leaf *leaf = LOAD_ACQUIRE(tci_root[address >> TCI_LEAF_SHIFT]);
+  uintptr_t high = address >> TCI_LEAF_SHIFT;
+  if (unlikely(high >= TCI_LEAVES)) return NULL;
+  tci_leaf *leaf = LOAD_ACQUIRE(tci_root[high]);
   return likely(leaf != NULL) ? LOAD_ACQUIRE(leaf->pages[(address >> TCI_PAGE_SHIFT) & (TCI_LEAF_PAGES - 1)]) : NULL;
 }
 static inline void tci_page_map_set(uintptr_t address, tci_run *run) { /* the address lies in a segment that was added */
@@ -267,7 +296,7 @@ static inline tci_segment *tci_page_map_segment(uintptr_t address) {
 /* ---- size_class.c ---------------------------------------------------------------------------------------------------------------- */
 unsigned tci_class_of_size(size_t nbytes); /* the fixed class; nbytes <= TCI_SMALL_MAX */
 void tci_classes_init(tc_pool *pool);
-void tci_class_learn(tc_pool *pool, size_t nbytes); /* a request seen in a sample */
+void tci_class_learn(tc_pool *pool, size_t nbytes, size_t weight); /* a request that brought `weight` bytes into a cache */
 static inline unsigned tci_large_class(size_t nbytes) { /* nbytes > TCI_SMALL_MAX; >= TCI_LARGE_CLASSES: none */
   unsigned log2 = 63 - (unsigned)__builtin_clzll(nbytes);
   return (log2 - 19) * 16 + (unsigned)(nbytes >> (log2 - 4) & 15);
@@ -320,27 +349,34 @@ void tci_depot_drain(tc_pool *pool, bool all); /* to the heap: all, or what no t
 void tci_depot_free(tc_pool *pool);            /* the pool ends */
 
 /* ---- cache.c: a thread's stacks ---------------------------------------------------------------------------------------------------- */
-tci_cache *tci_cache_get(tc_pool *pool); /* of the calling thread, made where missing; NULL: no memory or closed */
+tci_cache *tci_cache_get(tc_pool *pool); /* of the calling thread, made where missing; NULL: no memory */
 bool tci_cache_enter_wait(tci_cache *cache); /* entered; false, and not entered: the pool is closed */
-bool tci_cache_refill(tci_cache *cache, unsigned class);   /* entered, with a block in the bin; false, and not entered: none */
+bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes); /* entered, with a block; false, and not entered: none */
 bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room in the bin; false, and not entered: none */
 void tci_cache_retire(tci_cache *cache); /* its thread ended */
 void tci_cache_collect(tc_pool *pool, bool idle_only); /* blocks in all caches and depots go back to the heap */
 void tci_cache_close(tc_pool *pool);     /* the pool is closed: blocks go straight to the heap from now on */
+void tci_cache_watch(tc_pool *pool, bool watched); /* every call takes the slow path */
 void tci_caches_free(tc_pool *pool);
 void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor);
-extern int tci_fences; /* 1: no membarrier, entering needs a real fence */
 
-static inline bool tci_cache_enter(tci_cache *cache) {
-  if (TCI_TSAN || unlikely(tci_fences)) {
-    __atomic_exchange_n(&cache->busy, 1, __ATOMIC_SEQ_CST);
-    return likely(!__atomic_load_n(&cache->taken, __ATOMIC_SEQ_CST));
-  }
-  STORE(cache->busy, 1);
+static inline tci_cache *tci_cache_enter(tci_thread *thread, uint32_t pool_index) { /* NULL: the slow path; exit all the same */
+#if TCI_TSAN
+  __atomic_exchange_n(&thread->busy, 1, __ATOMIC_SEQ_CST);
+  return __atomic_load_n(&thread->slots[pool_index], __ATOMIC_SEQ_CST);
+#else
+  STORE(thread->busy, 1);
   __atomic_signal_fence(__ATOMIC_SEQ_CST);
-  return likely(!LOAD(cache->taken));
+  return LOAD(thread->slots[pool_index]);
+#endif
 }
-static inline void tci_cache_exit(tci_cache *cache) { STORE_RELEASE(cache->busy, 0); }
+static inline void tci_cache_exit(tci_thread *thread) { STORE_RELEASE(thread->busy, 0); }
+static inline uint64_t tci_bin_depth(const tci_bin *bin) {
+  tci_entry *top = LOAD(bin->top), *base = LOAD(bin->base);
+  tci_magazine *spare = LOAD(bin->spare);
+  return (top > base ? (uint64_t)(top - base) : 0) + (spare ? LOAD(spare->count) : 0);
+}
+static inline int64_t tci_bin_live(const tci_bin *bin) { return LOAD(bin->balance) - (int64_t)tci_bin_depth(bin); }
 
 /* ---- thread.c: registry of threads and pools, thread exit, fork ------------------------------------------------------------------- */
 tci_thread *tci_thread_get(void); /* NULL: no memory */
@@ -355,7 +391,7 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class); /* at least one 
 
 /* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed);
-tc_status tci_large_free_slow(tci_cache *cache, tci_run *run); /* the bin is full, taken, or there is none */
+void tci_large_free_slow(tci_cache *cache, tci_run *run); /* the bin is full, taken, or there is none */
 bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes); /* in place */
 bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes); /* the content by page tables */
 /* Is a cached block right for the request: large enough, and not so large that memory is wasted? */
@@ -365,19 +401,12 @@ static inline bool tci_large_fits(const tci_run *run, size_t nbytes) {
 
 /* ---- stats.c ----------------------------------------------------------------------------------------------------------------------- */
 void tci_stats_publish(tci_cache *cache); /* by its thread: currents and peaks to the pool */
-static inline void tci_stats_in(tci_cache *cache, size_t requested, size_t allocated) { /* by its thread */
+void tci_stats_publish_bin(tci_cache *cache, unsigned bin);
+static inline void tci_stats_in(tci_cache *cache, size_t requested) { /* by its thread */
   uint64_t in = LOAD(cache->requested_in) + requested;
   STORE(cache->requested_in, in);
   int64_t current = (int64_t)(in - LOAD(cache->requested_out));
   if (unlikely(current > LOAD(cache->requested_high))) STORE(cache->requested_high, current);
-  in = LOAD(cache->allocated_in) + allocated;
-  STORE(cache->allocated_in, in);
-  current = (int64_t)(in - LOAD(cache->allocated_out));
-  if (unlikely(current > LOAD(cache->allocated_high))) STORE(cache->allocated_high, current);
-}
-static inline void tci_stats_out(tci_cache *cache, size_t requested, size_t allocated) {
-  BUMP(cache->requested_out, requested);
-  BUMP(cache->allocated_out, allocated);
 }
 void tci_stats_reserved(tc_pool *pool); /* it grew: peaks */
 void tci_stats_watermark(tc_pool *pool); /* calls back where allocated / reserved has just risen to it */

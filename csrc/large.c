@@ -18,7 +18,7 @@ static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
     memmove(entry, entry + 1, (size_t)(bin->top - entry - 1) * sizeof *entry);
     STORE(bin->top, bin->top - 1);
   }
-  tci_cache_exit(cache);
+  tci_cache_exit(cache->thread);
   return run;
 }
 
@@ -43,7 +43,9 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
   run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
   run->states = &run->state;
   run->state = 0;
-  run->block_size = run->reciprocal = 0;
+  run->block_size = 0;
+  run->inverse = 1;
+  run->shift = 0;
   run->zero_known = 1;
   run->nblocks = 1;
   STORE(run->kind, RUN_LARGE);
@@ -78,38 +80,39 @@ void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroe
   tci_bin *bin = &cache->bins[TCI_CLASSES + (class < TCI_LARGE_CLASSES ? class : TCI_LARGE_CLASSES - 1)];
   tci_run *run = plain ? cached_run(cache, nbytes) : NULL;
   if (!run) {
-    tci_stats_publish(cache);
+    tci_stats_publish_bin(cache, TCI_CLASSES);
     run = fresh_run(pool, nbytes, alignment);
     if (!run) return NULL;
     BUMP(bin->refills, 1);
+    BUMP(bin->balance, 1);
   }
   run->bin = (uint16_t)(bin - cache->bins);
   if (zeroed) run_clear(run, nbytes);
   run->zero_known = 0;
   STORE(run->request, nbytes);
   STORE(run->state, 1);
-  tci_stats_in(cache, nbytes, run->capacity);
+  tci_stats_in(cache, nbytes);
+  BUMP(cache->large_in, run->capacity);
   BUMP(bin->allocations, 1);
   return (void *)run->base;
 }
 
-tc_status tci_large_free_slow(tci_cache *cache, tci_run *run) {
+void tci_large_free_slow(tci_cache *cache, tci_run *run) {
   tci_bin *bin = &cache->bins[run->bin];
   tc_pool *pool = cache->pool;
-  STORE(run->state, 0);
-  BUMP(bin->deallocations, 1);
-  tci_stats_out(cache, run->request, run->capacity);
+  BUMP(cache->requested_out, run->request);
+  BUMP(cache->large_out, run->capacity);
   bool keep = tci_large_class(run->request | (TCI_SMALL_MAX + 1)) < TCI_LARGE_CLASSES && tci_cache_make_room(cache, run->bin);
   if (keep) {
     *bin->top = (tci_entry){.block = (void *)run->base, .u.run = run};
     STORE(bin->top, bin->top + 1);
-    tci_cache_exit(cache);
+    tci_cache_exit(cache->thread);
   } else {
-    tci_stats_publish(cache);
+    BUMP(bin->balance, -1);
+    tci_stats_publish_bin(cache, TCI_CLASSES);
     tci_run_release(pool, run);
     tci_scavenger_wake(pool);
   }
-  return TC_OK;
 }
 
 bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
@@ -125,8 +128,10 @@ bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
     if (!done) return false;
   }
   run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
-  tci_stats_out(cache, requested, capacity); /* as if freed and allocated, without the counts */
-  tci_stats_in(cache, nbytes, run->capacity);
+  BUMP(cache->requested_out, requested); /* as if freed and allocated, without the counts */
+  BUMP(cache->large_out, capacity);
+  BUMP(cache->large_in, run->capacity);
+  tci_stats_in(cache, nbytes);
   STORE(run->request, nbytes);
   return true;
 }
@@ -141,8 +146,8 @@ bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes) {
   if (capacity < to->request || moved > from->npages << TCI_PAGE_SHIFT || !cache) return false;
   if (tci_os_move_pages((void *)to->start, (void *)from->start, moved) != 0) return false;
   to->base = to->start + offset;
-  tci_stats_out(cache, 0, to->capacity);
-  tci_stats_in(cache, 0, capacity);
+  BUMP(cache->large_out, to->capacity);
+  BUMP(cache->large_in, capacity);
   to->capacity = capacity;
   return true;
 }

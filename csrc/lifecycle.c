@@ -159,7 +159,7 @@ void tc_pool_warn_at(tc_pool *pool, double utilization, tc_watermark_callback ca
   pool->watermark_context = context;
   STORE(pool->above_watermark, 0);
   STORE_RELEASE(pool->on_watermark, callback);
-  STORE(pool->watched, callback != NULL);
+  tci_cache_watch(pool, callback != NULL);
 }
 
 const char *tc_status_string(tc_status status) {
@@ -180,4 +180,7 @@ const char *tc_status_string(tc_status status) {
 const char *tc_version(void) { return TC_VERSION; }
 size_t tc_page_size(void) { return tci_os_page_size(); }
 size_t tc_huge_page_size(void) { return tci_os_huge_page_size(); }
-int tc_has_membarrier(void) { return tci_os_has_membarrier(); }
+int tc_has_membarrier(void) {
+  tci_os_membarrier_probe();
+  return tci_os_membarrier_ready();
+}

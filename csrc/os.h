@@ -22,8 +22,9 @@ void tci_os_clear(void *address, size_t nbytes);
 int tci_os_move_pages(void *to, void *from, size_t nbytes);
 
 /* A barrier on every running thread of the process: what lets a reader do without one. */
-int tci_os_has_membarrier(void);
-void tci_os_membarrier(void);
+void tci_os_membarrier_probe(void); /* once per process, a forked one too */
+int tci_os_membarrier_ready(void);
+void tci_os_membarrier(void); /* nothing where it is not ready */
 
 uint64_t tci_os_now_ns(void); /* monotonic */
 

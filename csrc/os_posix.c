@@ -128,15 +128,22 @@ int tci_os_move_pages(void *to, void *from, size_t nbytes) {
 #endif
 }
 
+static _Atomic int membarrier_ready;
+
 #if defined(__linux__) && defined(SYS_membarrier)
 enum { MEMBARRIER_PRIVATE_EXPEDITED = 1 << 3, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
-int tci_os_has_membarrier(void) { return syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0; }
-void tci_os_membarrier(void) { syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0); }
+void tci_os_membarrier_probe(void) { membarrier_ready = syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0; }
+
+void tci_os_membarrier(void) {
+  if (membarrier_ready) syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0);
+}
 #else
-int tci_os_has_membarrier(void) { return 0; }
+void tci_os_membarrier_probe(void) {}
 void tci_os_membarrier(void) {}
 #endif
+
+int tci_os_membarrier_ready(void) { return atomic_load_explicit(&membarrier_ready, memory_order_relaxed); }
 
 uint64_t tci_os_now_ns(void) {
   struct timespec now;

@@ -5,7 +5,7 @@
  */
 #include "internal.h"
 
-tci_leaf *tci_root[1 << 16];
+tci_leaf *tci_root[TCI_LEAVES];
 
 static bool leaf_ensure(uintptr_t address) {
   tci_leaf **slot = &tci_root[address >> TCI_LEAF_SHIFT], *none = NULL;

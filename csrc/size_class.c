@@ -8,7 +8,7 @@
 #define SLAB_MIN ((size_t)32 << 10)
 #define SLAB_MAX ((size_t)256 << 10)
 #define MAGAZINE_BYTES ((size_t)4 << 20)
-#define LEARN_FROM 4     /* samples of one size: some 256 allocations */
+#define LEARN_FROM ((size_t)4 << 20) /* bytes that requests of one size brought into caches */
 #define LEARN_WASTE 128  /* a class is worth making where more than 1/128 of the block is lost */
 #define LEARN_MIN_BYTES 1024
 
@@ -39,6 +39,13 @@ static void slab_geometry(tci_class *class) {
   }
 }
 
+/* Of an odd number, modulo 2^64: Newton's iteration doubles the right bits, three to start with. */
+static uint64_t inverse_of(uint64_t odd) {
+  uint64_t inverse = odd;
+  for (int bits = 3; bits < 64; bits *= 2) inverse *= 2 - odd * inverse;
+  return inverse;
+}
+
 static void class_init(tci_class *class, size_t size, bool learned) {
   class->block_size = (uint32_t)size;
   size_t blocks = MAGAZINE_BYTES / size;
@@ -46,7 +53,8 @@ static void class_init(tci_class *class, size_t size, bool learned) {
   class->npages = (uint32_t)((size >> TCI_PAGE_SHIFT) + (size >= TCI_COLOUR_MIN));
   class->nblocks = 1;
   if (size < TCI_SINGLE_MIN || (learned && size % TCI_PAGE)) slab_geometry(class);
-  class->reciprocal = class->nblocks > 1 ? (uint32_t)((((uint64_t)1 << 32) + size - 1) / size) : 0;
+  class->shift = (uint32_t)__builtin_ctzll(size);
+  class->inverse = inverse_of(size >> class->shift);
 }
 
 void tci_classes_init(tc_pool *pool) {
@@ -63,23 +71,23 @@ static void class_make(tc_pool *pool, uint32_t granule) {
   STORE_RELEASE(pool->class_of[granule], (uint8_t)class);
 }
 
-void tci_class_learn(tc_pool *pool, size_t nbytes) {
+void tci_class_learn(tc_pool *pool, size_t nbytes, size_t weight) {
   uint32_t granule = (uint32_t)((nbytes + 63) >> TCI_GRANULE_SHIFT);
   size_t exact = (size_t)granule << TCI_GRANULE_SHIFT, size = pool->classes[LOAD(pool->class_of[granule])].block_size;
   if (!pool->options.learn || nbytes < LEARN_MIN_BYTES || (size - exact) * LEARN_WASTE <= size) return;
   tci_learner *learner = &pool->learner;
   unsigned slot = granule * 2654435761u >> 24;
   pthread_mutex_lock(&learner->lock);
-  if (learner->granules[slot] != granule) {
-    if (learner->counts[slot] > 1) {
-      learner->counts[slot]--; /* the one that was here ages */
-    } else {
-      learner->granules[slot] = granule;
-      learner->counts[slot] = 1;
-    }
-  } else if (++learner->counts[slot] >= LEARN_FROM && learner->classes < TCI_LEARNED_CLASSES &&
-             LOAD(pool->class_of[granule]) < TCI_FIXED_CLASSES) {
-    class_make(pool, granule);
+  if (learner->granules[slot] == granule) {
+    learner->weights[slot] += weight;
+    if (learner->weights[slot] >= LEARN_FROM && learner->classes < TCI_LEARNED_CLASSES &&
+        LOAD(pool->class_of[granule]) < TCI_FIXED_CLASSES)
+      class_make(pool, granule);
+  } else if (learner->weights[slot] > weight) {
+    learner->weights[slot] -= weight; /* the one that was here ages */
+  } else {
+    learner->granules[slot] = granule;
+    learner->weights[slot] = weight;
   }
   pthread_mutex_unlock(&learner->lock);
 }

@@ -38,7 +38,8 @@ bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
   for (size_t word = 0; word < words; word++) slab->free_bits[word] = ~(uint64_t)0;
   if (c->nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << c->nblocks % 64) - 1;
   slab->block_size = c->block_size;
-  slab->reciprocal = c->reciprocal;
+  slab->inverse = c->inverse;
+  slab->shift = (uint8_t)c->shift;
   slab->nblocks = slab->nfree = c->nblocks;
   slab->bin = (uint16_t)class;
   STORE(slab->kind, RUN_SLAB);
@@ -57,7 +58,8 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   run->states = &run->state;
   run->state = 0;
   run->block_size = c->block_size;
-  run->reciprocal = 0;
+  run->inverse = 1;
+  run->shift = 0;
   run->bin = (uint16_t)class;
   run->nblocks = 1;
   STORE(run->kind, RUN_SINGLE);

@@ -1,7 +1,8 @@
 /* stats.c - one set of figures: counters live in the caches and are summed on reading; currents and peaks are published on slow paths.
  *
  * Reading takes no lock (safe in a signal handler): caches are only ever added while a pool lives. Between two publications a thread
- * notes its own high, so a peak is exact for one thread and off by at most the threads' magazines for several.
+ * notes its own high of requested bytes, so that peak is exact for one thread and off by at most the threads' magazines for several.
+ * The peak of allocated bytes is sampled when a cache exchanges blocks with the pool, and never below the peak of requested bytes.
  */
 #include "internal.h"
 
@@ -12,21 +13,44 @@ static void raise_to(uint64_t *peak, int64_t value) {
     continue;
 }
 
-static void publish(int64_t *live, uint64_t *peak, int64_t current, int64_t *seen, int64_t *high) {
-  int64_t before = ADD(*live, current - *seen);
-  raise_to(peak, before + *high - *seen);
-  STORE(*seen, current);
-  STORE(*high, current);
+static void publish_allocated(tc_pool *pool, int64_t change) {
+  if (!change) return;
+  int64_t allocated = ADD(pool->allocated, change) + change;
+  raise_to(&pool->allocated_peak, allocated);
+  raise_to(&pool->budget, allocated);
+}
+
+static void publish_requested(tci_cache *cache) {
+  tc_pool *pool = cache->pool;
+  int64_t current = (int64_t)(cache->requested_in - cache->requested_out);
+  int64_t before = ADD(pool->requested, current - cache->requested_seen);
+  raise_to(&pool->requested_peak, before + cache->requested_high - cache->requested_seen);
+  STORE(cache->requested_seen, current);
+  STORE(cache->requested_high, current);
+  raise_to(&pool->cached_peak, (int64_t)LOAD(pool->reserved) - LOAD(pool->allocated));
+}
+
+static int64_t unpublished(tci_cache *cache, unsigned bin) { /* bytes; marked as published */
+  if (bin >= TCI_CLASSES) {
+    int64_t live = (int64_t)(cache->large_in - cache->large_out), change = live - cache->large_published;
+    cache->large_published = live;
+    return change;
+  }
+  int64_t live = tci_bin_live(&cache->bins[bin]), change = live - cache->notes[bin].published;
+  cache->notes[bin].published = live;
+  return change * cache->bins[bin].block_size;
+}
+
+void tci_stats_publish_bin(tci_cache *cache, unsigned bin) {
+  publish_allocated(cache->pool, unpublished(cache, bin));
+  publish_requested(cache);
 }
 
 void tci_stats_publish(tci_cache *cache) {
-  tc_pool *pool = cache->pool;
-  int64_t requested = (int64_t)(cache->requested_in - cache->requested_out);
-  int64_t allocated = (int64_t)(cache->allocated_in - cache->allocated_out);
-  publish(&pool->requested, &pool->requested_peak, requested, &cache->requested_seen, &cache->requested_high);
-  publish(&pool->allocated, &pool->allocated_peak, allocated, &cache->allocated_seen, &cache->allocated_high);
-  raise_to(&pool->budget, (int64_t)LOAD(pool->allocated_peak));
-  raise_to(&pool->cached_peak, (int64_t)LOAD(pool->reserved) - LOAD(pool->allocated));
+  int64_t change = 0;
+  for (unsigned bin = 0; bin <= TCI_CLASSES; bin++) change += unpublished(cache, bin);
+  publish_allocated(cache->pool, change);
+  publish_requested(cache);
 }
 
 void tci_stats_reserved(tc_pool *pool) {
@@ -35,25 +59,31 @@ void tci_stats_reserved(tc_pool *pool) {
   raise_to(&pool->cached_peak, reserved - LOAD(pool->allocated));
 }
 
-/* The part of a statistic that the caches have not published yet. */
+static void sum_cache(const tci_cache *cache, tc_stats *stats) {
+  stats->requested.total_allocated += LOAD(cache->requested_in);
+  stats->requested.total_freed += LOAD(cache->requested_out);
+  stats->allocated.total_allocated += LOAD(cache->large_in);
+  stats->allocated.total_freed += LOAD(cache->large_out);
+  for (unsigned bin = 0; bin < TCI_BINS; bin++) {
+    uint64_t allocations = LOAD(cache->bins[bin].allocations);
+    uint64_t deallocations = allocations - (uint64_t)tci_bin_live(&cache->bins[bin]);
+    stats->allocation_count += allocations;
+    stats->deallocation_count += deallocations;
+    stats->allocated.total_allocated += allocations * cache->bins[bin].block_size;
+    stats->allocated.total_freed += deallocations * cache->bins[bin].block_size;
+  }
+}
+
 static void sum(const tc_pool *pool, tc_stats *stats) {
-  int64_t requested_above = 0, allocated_above = 0;
+  int64_t above = 0; /* highs that the caches have not published yet */
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
-    stats->requested.total_allocated += LOAD(cache->requested_in);
-    stats->requested.total_freed += LOAD(cache->requested_out);
-    stats->allocated.total_allocated += LOAD(cache->allocated_in);
-    stats->allocated.total_freed += LOAD(cache->allocated_out);
-    requested_above += LOAD(cache->requested_high) - LOAD(cache->requested_seen);
-    allocated_above += LOAD(cache->allocated_high) - LOAD(cache->allocated_seen);
-    for (unsigned bin = 0; bin < TCI_BINS; bin++) {
-      stats->allocation_count += LOAD(cache->bins[bin].allocations);
-      stats->deallocation_count += LOAD(cache->bins[bin].deallocations);
-    }
+    sum_cache(cache, stats);
+    above += LOAD(cache->requested_high) - LOAD(cache->requested_seen);
   }
   stats->requested.peak = LOAD(pool->requested_peak);
+  raise_to(&stats->requested.peak, LOAD(pool->requested) + above);
   stats->allocated.peak = LOAD(pool->allocated_peak);
-  raise_to(&stats->requested.peak, LOAD(pool->requested) + requested_above);
-  raise_to(&stats->allocated.peak, LOAD(pool->allocated) + allocated_above);
+  raise_to(&stats->allocated.peak, (int64_t)stats->requested.peak);
 }
 
 static void finish(tc_stat *stat) {
@@ -92,7 +122,6 @@ void tc_pool_reset_peak(tc_pool *pool) {
   pthread_mutex_lock(&pool->collect);
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
     STORE(cache->requested_high, (int64_t)(LOAD(cache->requested_in) - LOAD(cache->requested_out)));
-    STORE(cache->allocated_high, (int64_t)(LOAD(cache->allocated_in) - LOAD(cache->allocated_out)));
   }
   pthread_mutex_unlock(&pool->collect);
   STORE(pool->requested_peak, 0);
@@ -106,23 +135,18 @@ static size_t bin_size(const tc_pool *pool, unsigned bin) {
   return ((size_t)16 + (bin - TCI_CLASSES) % 16) << (15 + (bin - TCI_CLASSES) / 16);
 }
 
-static uint64_t bin_cached(const tci_bin *bin) {
-  tci_entry *top = LOAD(bin->top), *base = LOAD(bin->base);
-  tci_magazine *spare = LOAD(bin->spare);
-  return (top > base ? (uint64_t)(top - base) : 0) + (spare ? LOAD(spare->count) : 0);
-}
-
 static tc_class_stats class_stats(const tc_pool *pool, unsigned bin) {
   tc_class_stats stats = {.block_size = bin_size(pool, bin), .learned = bin >= TCI_FIXED_CLASSES && bin < TCI_CLASSES};
-  uint64_t freed = 0, refills = 0;
+  uint64_t refills = 0;
+  int64_t live = 0;
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
     stats.allocations += LOAD(cache->bins[bin].allocations);
-    freed += LOAD(cache->bins[bin].deallocations);
+    live += tci_bin_live(&cache->bins[bin]);
     refills += LOAD(cache->bins[bin].refills);
-    stats.cached += bin_cached(&cache->bins[bin]);
+    stats.cached += tci_bin_depth(&cache->bins[bin]);
   }
   if (bin < TCI_CLASSES) stats.cached += LOAD(pool->depots[bin].blocks) + LOAD(pool->classes[bin].free_blocks);
-  stats.live = stats.allocations > freed ? stats.allocations - freed : 0;
+  stats.live = live > 0 ? (uint64_t)live : 0;
   stats.hits = stats.allocations > refills ? stats.allocations - refills : 0;
   return stats;
 }
@@ -153,8 +177,10 @@ void tci_stats_watermark(tc_pool *pool) {
 }
 
 uint64_t tci_stats_live(const tc_pool *pool) {
-  uint64_t live = 0;
-  for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next)
-    live += LOAD(cache->allocated_in) - LOAD(cache->allocated_out);
-  return live;
+  int64_t live = 0;
+  for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
+    live += (int64_t)(LOAD(cache->large_in) - LOAD(cache->large_out));
+    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * cache->bins[class].block_size;
+  }
+  return live > 0 ? (uint64_t)live : 0;
 }

@@ -26,11 +26,11 @@ static void thread_unlink(tci_thread *thread) {
 
 static void thread_exit(void *argument) {
   tci_thread *thread = argument;
-  tci_tls = &no_thread; /* a later destructor that allocates starts anew */
   pthread_mutex_lock(&registry.lock);
   for (uint32_t slot = 0; slot < registry.npools; slot++)
     if (thread->caches[slot]) tci_cache_retire(thread->caches[slot]);
   thread_unlink(thread);
+  tci_tls = &no_thread; /* a later destructor that allocates starts anew */
   pthread_mutex_unlock(&registry.lock);
   tci_meta_free(META_OTHER, thread, sizeof *thread);
 }
@@ -69,13 +69,13 @@ static void fork_child(void) {
     if (registry.pools[slot]) tci_cache_after_fork(registry.pools[slot], survivor);
   registry.threads = survivor == &no_thread ? NULL : survivor; /* records of the others: a few KB, left */
   if (registry.threads) survivor->previous = survivor->next = NULL;
-  tci_fences = !tci_os_has_membarrier();
+  tci_os_membarrier_probe();
   fork_unlock();
   tci_scavenger_fork(FORK_CHILD);
 }
 
 static void registry_init(void) {
-  tci_fences = !tci_os_has_membarrier();
+  tci_os_membarrier_probe();
   pthread_key_create(&registry.key, thread_exit);
   pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
@@ -112,7 +112,10 @@ tc_status tci_registry_add(tc_pool *pool) {
 
 void tci_registry_remove(tc_pool *pool) {
   pthread_mutex_lock(&registry.lock);
-  for (tci_thread *thread = registry.threads; thread; thread = thread->next) STORE(thread->caches[pool->index], NULL);
+  for (tci_thread *thread = registry.threads; thread; thread = thread->next) {
+    STORE(thread->slots[pool->index], NULL);
+    STORE(thread->caches[pool->index], NULL);
+  }
   registry.pools[pool->index] = NULL;
   pthread_mutex_unlock(&registry.lock);
   while (LOAD_ACQUIRE(pool->pins)) sched_yield(); /* the scavenger is at work in it */
