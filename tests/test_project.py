@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,14 @@ def test_the_gpu_job_says_that_it_skips_where_there_is_no_gpu(tmp_path: Path) ->
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_read_mes_program_runs() -> None:
+    """Each Python block of README.md runs as it stands, in a process of its own."""
+    programs = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert programs
+    for program in programs:
+        assert "reserved" in subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, check=True).stdout
 
 
 def local_links(page: Path) -> dict[str, Path]:
