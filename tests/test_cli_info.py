@@ -29,8 +29,10 @@ def test_tables_show_the_same_facts_without_colour_in_a_pipe(capsys: pytest.Capt
     assert "\x1b" not in text
 
 
-def test_a_system_without_proc_and_sys_gives_unknown_and_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(_machine, "read_text", lambda path: None)
+def test_a_system_without_proc_and_sys_gives_unknown_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_machine, "read_text", lambda _: None)
     assert main(["info"]) == 0
     text = capsys.readouterr().out
     assert "not offered by this system" in text
@@ -46,9 +48,9 @@ def test_a_file_that_is_not_there_reads_as_none(tmp_path: Path) -> None:
     assert _machine.read_text(tmp_path / "missing") is None
 
 
-@pytest.mark.parametrize("flags, level", [("sse4_2 avx avx2 avx512f", "AVX-512"), ("sse4_2 avx", "AVX"), ("fpu", None)])
+@pytest.mark.parametrize(("flags", "level"), [("sse4_2 avx avx2 avx512f", "AVX-512"), ("sse4_2 avx", "AVX"), ("fpu", None)])
 def test_simd_level_is_the_widest_that_the_cpu_names(monkeypatch: pytest.MonkeyPatch, flags: str, level: str | None) -> None:
-    monkeypatch.setattr(_machine, "read_text", lambda path: f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(_machine, "read_text", lambda _: f"flags\t\t: {flags}\n")
     assert _machine.simd_level() == level
 
 

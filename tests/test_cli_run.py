@@ -1,4 +1,4 @@
-"""``tensorcore run`` behaves as the interpreter does: exit code, output, tracebacks, arguments, ``__main__``, signals, processes."""
+"""``tensorcore run`` does as the interpreter does: exit code, output, tracebacks, arguments, ``__main__``, signals, processes."""
 
 import json
 import os
@@ -77,7 +77,9 @@ def test_traceback_is_the_very_one_of_the_interpreter(tmp_path: Path, text: str,
     same_as_python(tmp_path, *(["-m", "program"] if as_module else ["program.py"]))
 
 
-@pytest.mark.parametrize("words", [["missing.py"], ["folder"], ["-m", "missing"], ["-m", "folder.missing"], ["-m", "folder"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["missing.py"], ["folder"], ["-m", "missing"], ["-m", "folder.missing"], ["-m", "folder"]], ids=" ".join
+)
 def test_program_that_is_not_there_gives_the_interpreters_message_and_no_report(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "folder").mkdir()
     code, _, message = same_as_python(tmp_path, *words)
@@ -100,8 +102,8 @@ print(sorted(globals()), sys.modules['__main__'].__dict__ is globals())
 
 @pytest.mark.parametrize(
     "words",
-    [["program.py"], ["./program.py", "--quiet", "-m", "x", "--", "--limit"], ["deep/../program.py"], ["link/alias.py"], ["-m", "program"],
-     ["-m", "package.inner", "--compare", "--", "-h"], ["-m", "package"], ["package", "1"], ["-m", "program", "-m", "y"]],
+    [["program.py"], ["./program.py", "--quiet", "-m", "x", "--", "--limit"], ["deep/../program.py"], ["link/alias.py"],
+     ["-m", "program"], ["-m", "package.inner", "--compare", "--", "-h"], ["-m", "package"], ["package", "1"], ["-m", "program", "-m", "y"]],
     ids=" ".join,
 )  # fmt: skip
 def test_main_module_arguments_and_path_are_those_of_the_interpreter(tmp_path: Path, words: list[str]) -> None:
@@ -198,7 +200,10 @@ def test_report_comes_after_the_programs_own_atexit_handlers_and_when_it_fails(t
 
 
 def test_json_report_holds_the_statistics_of_the_programs_arrays(tmp_path: Path) -> None:
-    assert execute([*RUN, "--quiet", "--report", "r.json", write(tmp_path, "import os\n" + ARRAYS + "os.chdir('/')")], tmp_path)[0] == 0
+    assert (
+        execute([*RUN, "--quiet", "--report", "r.json", write(tmp_path, "import os\n" + ARRAYS + "os.chdir('/')")], tmp_path)[0]
+        == 0
+    )
     report = json.loads((tmp_path / "r.json").read_text())
     merged = report["statistics"]["merged"]
     assert report["program"] == ["program.py"]
@@ -243,7 +248,8 @@ def test_numpys_loader_is_its_own_after_the_hook(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--report", "r.txt", "p.py"], "must end in .html or .json"), (["--report", "no/r.json", "p.py"], "no directory"),
-     (["--limit", "lots", "p.py"], "--limit lots"), ([], "which program?"), (["-m"], "which program?"), (["--rounds", "0", "p.py"], "positive")],
+     (["--limit", "lots", "p.py"], "--limit lots"), ([], "which program?"), (["-m"], "which program?"),
+     (["--rounds", "0", "p.py"], "positive")],
 )  # fmt: skip
 def test_wrong_options_are_refused_before_the_program_starts(tmp_path: Path, options: list[str], message: str) -> None:
     write(tmp_path, "print('started')", "p.py")

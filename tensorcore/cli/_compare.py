@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WARM_UP_SECONDS = 5.0  # a program that runs longer isn't run once more just to warm the caches
 
+_FEW_FAULTS = 100  # a ratio of fewer says nothing
+
 _ROWS: tuple[tuple[str, Callable[[Usage], float], Callable[[float], str]], ...] = (
     ("wall time", lambda u: u.wall_s, seconds_text),
     ("CPU time", lambda u: u.cpu_s, seconds_text),
@@ -153,8 +155,9 @@ def sheet(comparison: Comparison) -> Sheet:
         return table
     for name, figure, text in _ROWS:
         plain, pooled = [figure(u) for u in comparison.plain], [figure(u) for u in comparison.pooled]
-        below = statistics.median(pooled)
-        ratio = f"{statistics.median(plain) / below:.2f}" if below else "-"
+        above, below = statistics.median(plain), statistics.median(pooled)
+        too_few = "faults" in name and max(above, below) < _FEW_FAULTS
+        ratio = "-" if too_few or not below else f"{above / below:.2f}"
         table.rows.append([name, _spread(plain, text), _spread(pooled, text), ratio])
     wall = [statistics.median(u.wall_s for u in usages) for usages in (comparison.plain, comparison.pooled)]
     table.notes.append(f"wall time {seconds_text(wall[0])} -> {seconds_text(wall[1])}: {wall[0] / wall[1]:.2f} x as fast pooled")

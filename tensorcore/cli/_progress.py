@@ -1,4 +1,4 @@
-"""Progress of a long command on stderr: a bar on a terminal, one line a step elsewhere, nothing in the first two seconds.
+"""Progress of a long command on stderr: a bar on a terminal, elsewhere a line at most every two seconds, and none before.
 
 Nothing is drawn while a step runs: the bar must not take CPU from what is being measured.
 """
@@ -23,7 +23,7 @@ class Steps:
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
-        self._start = time.perf_counter()
+        self._shown = time.perf_counter()  # when a line was last printed, or the start
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total)
@@ -36,7 +36,7 @@ class Steps:
 
     def begin(self, words: str) -> None:
         """A step begins."""
-        if sys.stderr.isatty() and self._late():
+        if sys.stderr.isatty() and (self._bar.live.is_started or self._late()):
             self._bar.start()
             self._bar.update(self._task, description=words, completed=self._done, refresh=True)
 
@@ -45,6 +45,7 @@ class Steps:
         self._done += 1
         if not sys.stderr.isatty() and self._late():
             print(f"{self._done} of {self._total}: {words}", file=sys.stderr, flush=True)
+            self._shown = time.perf_counter()
 
     def _late(self) -> bool:
-        return time.perf_counter() - self._start > SILENT_SECONDS
+        return time.perf_counter() - self._shown > SILENT_SECONDS

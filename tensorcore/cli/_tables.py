@@ -27,10 +27,10 @@ class Sheet:
 
 
 def console_for(stream: IO[str]) -> Console:
-    """A rich console: colour and the terminal's width on a terminal, plain text 120 wide elsewhere."""
+    """A rich console: colour and the terminal's width on a terminal, plain text 160 wide elsewhere."""
     from rich.console import Console
 
-    return Console(file=stream, width=None if stream.isatty() else 120, highlight=False, soft_wrap=False)
+    return Console(file=stream, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
 
 
 def show(sheets: Sequence[Sheet], stream: IO[str] | None = None) -> None:
@@ -44,7 +44,9 @@ def show(sheets: Sequence[Sheet], stream: IO[str] | None = None) -> None:
         console.print(Text(sheet.title, style="bold"))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for position, column in enumerate(sheet.columns):
-            table.add_column(column, justify="right" if position and sheet.numbers else "left", overflow="fold")
+            table.add_column(
+                column, justify="right" if position and sheet.numbers else "left", overflow="fold", no_wrap=position == 0
+            )
         for row in sheet.rows:
             table.add_row(*(Text(cell) for cell in row))
         console.print(table)
