@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tensorcore.h"
 
@@ -36,14 +37,16 @@
     }                                                                                                                   \
   } while (0)
 
-/* RUN(test): one static void function whose name states its fact. */
-#define RUN(test)                 \
-  do {                            \
-    printf("%s ... ", #test);     \
-    fflush(stdout);               \
-    test();                       \
-    printf("ok\n");               \
-    fflush(stdout);               \
+/* RUN(test): one static void function whose name states its fact. CHECK_ONLY=part_of_its_name in the environment runs that alone. */
+#define RUN(test)                                                                                \
+  do {                                                                                           \
+    const char *check_only_ = getenv("CHECK_ONLY");                                              \
+    if (check_only_ != NULL && strstr(#test, check_only_) == NULL) break;                        \
+    printf("%s ... ", #test);                                                                    \
+    fflush(stdout);                                                                              \
+    test();                                                                                      \
+    printf("ok\n");                                                                              \
+    fflush(stdout);                                                                              \
   } while (0)
 
 __attribute__((noreturn, cold, format(printf, 4, 5))) static inline void check_failed(const char *file, int line,

@@ -2,6 +2,7 @@
 #ifndef TENSORCORE_TESTS_SUPPORT_H
 #define TENSORCORE_TESTS_SUPPORT_H
 
+#include <stdbool.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -60,6 +61,29 @@ static inline size_t first_nonzero(const void *block, size_t nbytes) {
   size_t i = 0;
   while (bytes[i] == 0) i++;
   return i;
+}
+
+/* The same for blocks of any size, at the cost of one byte a page: all of a small block, both ends and each page of a large one. */
+enum { SAMPLE_WHOLE = 4096, SAMPLE_END = 64 };
+
+static inline void sample_write(void *block, size_t nbytes, uint64_t stamp) {
+  unsigned char *bytes = block;
+  pattern_write(bytes, nbytes < SAMPLE_WHOLE ? nbytes : SAMPLE_END, stamp);
+  if (nbytes < SAMPLE_WHOLE) return;
+  for (size_t at = 4096; at < nbytes - SAMPLE_END; at += 4096) bytes[at] = pattern_byte(stamp, at);
+  pattern_write(bytes + nbytes - SAMPLE_END, SAMPLE_END, ~stamp);
+}
+
+/* Of a block of `nbytes`, the samples below `kept` are what was written; a size that changed leaves no tail to compare. */
+static inline bool sample_verify(const void *block, size_t nbytes, size_t kept, uint64_t stamp) {
+  const unsigned char *bytes = block;
+  size_t head = nbytes < SAMPLE_WHOLE ? nbytes : SAMPLE_END;
+  if (head > kept) head = kept;
+  if (pattern_verify(bytes, head, stamp) != head) return false;
+  if (nbytes < SAMPLE_WHOLE) return true;
+  for (size_t at = 4096; at < nbytes - SAMPLE_END && at < kept; at += 4096)
+    if (bytes[at] != pattern_byte(stamp, at)) return false;
+  return kept < nbytes || pattern_verify(bytes + nbytes - SAMPLE_END, SAMPLE_END, ~stamp) == SAMPLE_END;
 }
 
 /* ---- pools ---------------------------------------------------------------------------------------------------------------------- */

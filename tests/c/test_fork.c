@@ -54,7 +54,7 @@ static void *allocate_in_child(void *argument) {
 static void child_uses_the_pool(shared *all, size_t round) {
   uint64_t seed = round;
   void *blocks[300] = {0};
-  for (size_t step = 0; step < 2000 / SLOWER; step++) {
+  for (size_t step = 0; step < 300; step++) {
     void **slot = &blocks[random_below(&seed, 300)];
     CHECK_STATUS(tc_pool_free(all->pool, *slot), TC_OK, "a block is freed in the child");
     CHECK((*slot = tc_pool_alloc_zeroed(all->pool, random_size(&seed, 18))) != NULL, "memory is to be had in the child");
@@ -119,7 +119,7 @@ static void fork_with_decay(double decay, size_t forks) {
 
 static void a_child_forked_while_threads_allocate_has_a_usable_pool(void) { fork_with_decay(-1.0, FORKS / SLOWER); }
 
-static void a_child_forked_while_memory_decays_has_a_usable_pool(void) { fork_with_decay(0.001, FORKS / SLOWER); }
+static void a_child_forked_while_memory_decays_has_a_usable_pool(void) { fork_with_decay(0.001, FORKS / 2 / SLOWER); }
 
 static void a_grandchild_has_a_usable_pool(void) {
   tc_pool *pool = pool_over(NULL);

@@ -124,6 +124,29 @@ static void realloc_grows_and_shrinks_through_every_doubling(void) {
   tc_pool_destroy(pool);
 }
 
+/* `before` keeps the block's run from starting at its alignment, `behind` keeps it from growing in place. */
+static void an_aligned_block_is_reallocated_like_any_other(void) {
+  tc_pool *pool = pool_over(NULL);
+  for (size_t alignment = 128; alignment <= 2 * MiB; alignment *= 4) {
+    for (size_t from = 1000; from <= 16 * MiB; from *= 4) {
+      size_t nbytes = from;
+      void *before = tc_pool_alloc(pool, 600000), *block = tc_pool_alloc_aligned(pool, nbytes, alignment);
+      void *behind = tc_pool_alloc(pool, 600000);
+      CHECK(before != NULL && block != NULL && behind != NULL, "%zu bytes aligned to %zu are to be had", nbytes, alignment);
+      overlap_claim(block, capacity_of(block));
+      pattern_write(block, nbytes, alignment);
+      check_realloc(pool, &block, &nbytes, 3 * from, alignment);
+      check_realloc(pool, &block, &nbytes, from / 3, alignment);
+      overlap_release(block, capacity_of(block));
+      CHECK_STATUS(tc_pool_free_sized(pool, block, nbytes), TC_OK, "a block that was aligned to %zu is freed", alignment);
+      CHECK_STATUS(tc_pool_free(pool, before), TC_OK, "freed");
+      CHECK_STATUS(tc_pool_free(pool, behind), TC_OK, "freed");
+    }
+  }
+  check_empties(pool);
+  tc_pool_destroy(pool);
+}
+
 static void moved_away_memory_reads_as_zero_when_zeroed_anew(void) {
   tc_pool *pool = pool_over(NULL);
   for (size_t nbytes = 100000; nbytes <= 16 * MiB; nbytes = nbytes * 3 / 2) {
@@ -181,6 +204,7 @@ int main(void) {
   RUN(zeroed_blocks_read_as_zero_after_any_history);
   RUN(realloc_keeps_contents_over_random_chains);
   RUN(realloc_grows_and_shrinks_through_every_doubling);
+  RUN(an_aligned_block_is_reallocated_like_any_other);
   RUN(moved_away_memory_reads_as_zero_when_zeroed_anew);
   RUN(realloc_of_null_allocates_and_to_zero_keeps_a_block);
   RUN(a_failed_realloc_leaves_the_block_untouched);
