@@ -233,4 +233,4 @@ def _check_pool(pool: MemoryPool) -> None:
 def _require_cuda(library: str) -> None:
     reason = why_unavailable("cuda")
     if reason is not None:
-        raise DeviceUnavailableError(f"{library}=True needs a GPU: {reason}; install(cupy='auto') goes without")
+        raise DeviceUnavailableError(f"{library}=True needs a GPU: {reason}; or leave {library}=True out")

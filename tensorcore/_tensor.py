@@ -6,6 +6,7 @@ for every other call. Views share their storage and keep it alive. Limit: no ari
 
 from __future__ import annotations
 
+import inspect
 import operator
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
@@ -254,6 +255,9 @@ class Tensor(native.ArrayHolder):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the elements; the tensor is made again in the global pool of its device."""
         return _rebuild, (type(self), np.ascontiguousarray(self._array), str(self.device))
+
+
+Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
 
 
 def _as_arrays(value: Any) -> Any:

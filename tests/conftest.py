@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def pool() -> Iterator[tc.MemoryPool]:
 
 
 @pytest.fixture
-def hook() -> Iterator[None]:
+def hook(pool: tc.MemoryPool) -> Iterator[None]:  # noqa: ARG001 - the hook goes before the pool that it may have installed
     """Leave NumPy as it was, whatever the test installs."""
     assert tc.installed_pool() is None
     yield
@@ -33,12 +34,12 @@ def hook() -> Iterator[None]:
 
 
 @pytest.fixture
-def run_python() -> RunPython:
+def run_python(tmp_path: Path) -> RunPython:
     """Run a program in a process of its own and return what it prints; it must end with status 0 and write nothing to stderr."""
 
     def run(program: str, *options: str) -> str:
         command = [sys.executable, *options, "-c", textwrap.dedent(program)]
-        result = subprocess.run(command, text=True, capture_output=True, timeout=120, check=False)
+        result = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=120, check=False)
         assert (result.returncode, result.stderr) == (0, "")
         return result.stdout
 
