@@ -31,15 +31,16 @@ void tc_block_find(const void *ptr, tc_block *block) {
   if (!run || address < run->base) return;
   size_t size = run->block_size ? run->block_size : run->capacity, index = (address - run->base) / size;
   if (index >= run->nblocks) return;
-  uint16_t state = LOAD(run->states[index]);
+  uint32_t state = LOAD(run->states[index]);
   block->start = (void *)(run->base + index * size);
   block->capacity = size;
   block->in_use = state != 0;
-  if (state) block->requested = run->block_size ? size + 1 - state : LOAD(run->request);
+  if (state) block->requested = run->block_size ? state - 1 : LOAD(run->request);
 }
 
 tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes) {
   tc_block block;
+  if (!pool) return TC_INVALID_ARGUMENT;
   tc_block_find((void *)address, &block);
   ADD(pool->refused, 1);
   if (block.pool != pool || address % TC_ALIGNMENT) return TC_INVALID_FREE;

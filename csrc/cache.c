@@ -211,17 +211,29 @@ void tci_cache_collect(tc_pool *pool, bool idle_only) {
   tci_depot_drain(pool, !idle_only);
 }
 
-void tci_cache_close(tc_pool *pool) {
-  tci_magazine *list = NULL;
+void tci_cache_freeze(tc_pool *pool) {
   pthread_mutex_lock(&pool->collect);
-  STORE_RELEASE(pool->closed, 1);
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) take(cache);
   tci_os_membarrier();
-  for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
-    while (!is_taken(cache)) sched_yield(); /* a few nanoseconds: inside nobody waits */
-    cache_unload(cache, false, &list);
-  }
+  for (tci_cache *cache = pool->caches; cache; cache = cache->next)
+    while (!is_taken(cache)) { /* a few nanoseconds: inside nobody waits */
+      sched_yield();
+      take(cache);
+      tci_os_membarrier();
+    }
+}
+
+void tci_cache_thaw(tc_pool *pool) {
+  for (tci_cache *cache = LOAD(pool->closed) ? NULL : pool->caches; cache; cache = cache->next) give_back(cache);
   pthread_mutex_unlock(&pool->collect);
+}
+
+void tci_cache_close(tc_pool *pool) {
+  tci_magazine *list = NULL;
+  STORE_RELEASE(pool->closed, 1);
+  tci_cache_freeze(pool);
+  for (tci_cache *cache = pool->caches; cache; cache = cache->next) cache_unload(cache, false, &list);
+  tci_cache_thaw(pool);
   drain_list(pool, list);
   tci_depot_drain(pool, true);
 }

@@ -43,6 +43,14 @@
 #else
 #define BUMP(x, v) ((x) += (v)) /* one instruction; an aligned word does not tear */
 #endif
+static inline void tci_fence(void) { /* sequentially consistent; ThreadSanitizer knows read-modify-writes, not fences */
+#if TCI_TSAN
+  static int word;
+  __atomic_fetch_add(&word, 0, __ATOMIC_SEQ_CST);
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
 
 #define TCI_PAGE_SHIFT 12
 #define TCI_PAGE ((size_t)1 << TCI_PAGE_SHIFT) /* the heap's page; the system's may be larger */
@@ -77,11 +85,11 @@ typedef enum tci_run_kind {
 } tci_run_kind;
 
 /* A run of pages. The first line is all that a free reads.
- * A block's state word: 0 = not in use, else 1 + (block_size - request); RUN_LARGE: 1, the request in `request`. */
+ * A block's state word: 0 = not in use, else 1 + the request; RUN_LARGE: 1, and the request in `request`. */
 struct tci_run {
   uintptr_t base;      /* address of the first block */
   tc_pool *pool;
-  uint16_t *states;    /* nblocks words */
+  uint32_t *states;    /* nblocks words */
   uint64_t inverse;    /* of block_size's odd part, modulo 2^64: see tci_run_index */
   uint32_t block_size; /* bytes; 0 for RUN_LARGE */
   uint32_t nblocks;    /* 0 for free runs: every free is refused */
@@ -89,9 +97,7 @@ struct tci_run {
   uint16_t bin;        /* class, or TCI_CLASSES + large class */
   uint8_t shift;       /* block_size = odd part << shift */
   uint8_t kind;        /* tci_run_kind */
-  uint16_t state;      /* the state word of a single block */
-  uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
-  uint8_t header_units; /* size of this header, in 64 B */
+  uint32_t state;      /* the state word of a single block */
   size_t capacity;     /* bytes of a large block */
   /* second line: the heap's */
   tci_segment *segment;
@@ -103,6 +109,8 @@ struct tci_run {
   uint32_t stamp;      /* tick of the pool at which it was freed */
   uint32_t nfree;      /* slab: blocks in `free_bits` */
   uint32_t hint;       /* slab: no set bit below this word */
+  uint16_t header_units; /* size of this header, in 64 B */
+  uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
 };
 
@@ -125,7 +133,7 @@ struct tci_segment {
 typedef struct tci_entry {
   void *block;
   union {
-    uint16_t *state; /* small: where the block's state word is */
+    uint32_t *state; /* small: where the block's state word is */
     tci_run *run;    /* large */
   } u;
 } tci_entry;
@@ -158,9 +166,10 @@ typedef struct tci_bin_notes { /* what the fast path never needs */
 /* Its thread enters by two plain accesses: `busy` of the thread is set, then the thread's slot is read. Whoever wants in from outside
  * sets `taken`, empties the slot, runs a barrier on all threads, and is in if `busy` is 0 and the slot still empty. */
 struct tci_cache {
-  uint64_t requested_in, requested_out; /* bytes; current = in - out */
-  int64_t requested_high;               /* largest current since published */
-  int64_t requested_seen;               /* current when published */
+  uint64_t requested_in;  /* bytes handed out, ever; current = high - room: one subtraction both counts and finds a new high */
+  int64_t requested_room, requested_high;
+  int64_t requested_seen; /* current when published */
+  int64_t high_ignored;   /* a high from before the peak was reset by another thread */
   uint64_t large_in, large_out;         /* capacities of large blocks, bytes */
   uint32_t taken;                       /* 1: somebody else is inside, or the pool is closed: the slow path waits */
   uint32_t unused;
@@ -205,6 +214,7 @@ typedef struct tci_heap {
   pthread_mutex_t lock;
   tci_segment *segments;
   size_t used, free, dirty;
+  size_t bytes; /* of all segments */
   tci_run *oldest, *newest; /* free runs with dirty pages */
   uint64_t filled[2][TCI_RUN_BINS / 64]; /* which bins have runs */
   tci_run *bins[2][TCI_RUN_BINS];        /* [0]: runs without a dirty page, [1]: with */
@@ -355,6 +365,8 @@ bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes); /* enter
 bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room in the bin; false, and not entered: none */
 void tci_cache_retire(tci_cache *cache); /* its thread ended */
 void tci_cache_collect(tc_pool *pool, bool idle_only); /* blocks in all caches and depots go back to the heap */
+void tci_cache_freeze(tc_pool *pool); /* nobody is inside a cache until the thaw; holds the collect lock */
+void tci_cache_thaw(tc_pool *pool);
 void tci_cache_close(tc_pool *pool);     /* the pool is closed: blocks go straight to the heap from now on */
 void tci_cache_watch(tc_pool *pool, bool watched); /* every call takes the slow path */
 void tci_caches_free(tc_pool *pool);
@@ -391,7 +403,7 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class); /* at least one 
 
 /* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed);
-void tci_large_free_slow(tci_cache *cache, tci_run *run); /* the bin is full, taken, or there is none */
+bool tci_large_free_slow(tci_cache *cache, tci_run *run); /* the bin is full or taken; false: the pool is closed */
 bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes); /* in place */
 bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes); /* the content by page tables */
 /* Is a cached block right for the request: large enough, and not so large that memory is wasted? */
@@ -403,11 +415,14 @@ static inline bool tci_large_fits(const tci_run *run, size_t nbytes) {
 void tci_stats_publish(tci_cache *cache); /* by its thread: currents and peaks to the pool */
 void tci_stats_publish_bin(tci_cache *cache, unsigned bin);
 static inline void tci_stats_in(tci_cache *cache, size_t requested) { /* by its thread */
-  uint64_t in = LOAD(cache->requested_in) + requested;
-  STORE(cache->requested_in, in);
-  int64_t current = (int64_t)(in - LOAD(cache->requested_out));
-  if (unlikely(current > LOAD(cache->requested_high))) STORE(cache->requested_high, current);
+  BUMP(cache->requested_in, requested);
+  BUMP(cache->requested_room, -(int64_t)requested);
+  if (unlikely(cache->requested_room < 0)) {
+    STORE(cache->requested_high, cache->requested_high - cache->requested_room);
+    STORE(cache->requested_room, 0);
+  }
 }
+static inline void tci_stats_out(tci_cache *cache, size_t requested) { BUMP(cache->requested_room, (int64_t)requested); }
 void tci_stats_reserved(tc_pool *pool); /* it grew: peaks */
 void tci_stats_watermark(tc_pool *pool); /* calls back where allocated / reserved has just risen to it */
 uint64_t tci_stats_live(const tc_pool *pool); /* allocated bytes now */

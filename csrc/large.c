@@ -17,6 +17,7 @@ static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
     run = entry->u.run;
     memmove(entry, entry + 1, (size_t)(bin->top - entry - 1) * sizeof *entry);
     STORE(bin->top, bin->top - 1);
+    BUMP(bin->balance, -1); /* in nobody's hands until it is handed out */
   }
   tci_cache_exit(cache->thread);
   return run;
@@ -72,6 +73,20 @@ static void run_clear(tci_run *run, size_t nbytes) {
   }
 }
 
+static void hand_out(tci_cache *cache, tci_bin *bin, tci_run *run, size_t nbytes) { /* entered */
+  STORE(run->request, nbytes);
+  STORE(run->state, 1);
+  tci_stats_in(cache, nbytes);
+  BUMP(cache->large_in, run->capacity);
+  BUMP(bin->allocations, 1);
+}
+
+static void take_back(tci_cache *cache, tci_run *run) { /* entered */
+  STORE(run->state, 0);
+  tci_stats_out(cache, run->request);
+  BUMP(cache->large_out, run->capacity);
+}
+
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed) {
   tci_cache *cache = tci_cache_get(pool);
   if (!cache || nbytes > (size_t)1 << 47) return NULL;
@@ -79,40 +94,44 @@ void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroe
   unsigned class = plain ? tci_large_class(nbytes) : TCI_LARGE_CLASSES;
   tci_bin *bin = &cache->bins[TCI_CLASSES + (class < TCI_LARGE_CLASSES ? class : TCI_LARGE_CLASSES - 1)];
   tci_run *run = plain ? cached_run(cache, nbytes) : NULL;
-  if (!run) {
-    tci_stats_publish_bin(cache, TCI_CLASSES);
+  bool fresh = run == NULL;
+  if (fresh) {
     run = fresh_run(pool, nbytes, alignment);
     if (!run) return NULL;
-    BUMP(bin->refills, 1);
-    BUMP(bin->balance, 1);
   }
   run->bin = (uint16_t)(bin - cache->bins);
   if (zeroed) run_clear(run, nbytes);
   run->zero_known = 0;
-  STORE(run->request, nbytes);
-  STORE(run->state, 1);
-  tci_stats_in(cache, nbytes);
-  BUMP(cache->large_in, run->capacity);
-  BUMP(bin->allocations, 1);
+  if (!tci_cache_enter_wait(cache)) {
+    tci_run_release(pool, run);
+    return NULL;
+  }
+  BUMP(bin->refills, fresh);
+  BUMP(bin->balance, 1);
+  hand_out(cache, bin, run, nbytes);
+  tci_cache_exit(cache->thread);
+  if (fresh) tci_stats_publish_bin(cache, TCI_CLASSES);
   return (void *)run->base;
 }
 
-void tci_large_free_slow(tci_cache *cache, tci_run *run) {
+bool tci_large_free_slow(tci_cache *cache, tci_run *run) {
   tci_bin *bin = &cache->bins[run->bin];
   tc_pool *pool = cache->pool;
-  BUMP(cache->requested_out, run->request);
-  BUMP(cache->large_out, run->capacity);
   bool keep = tci_large_class(run->request | (TCI_SMALL_MAX + 1)) < TCI_LARGE_CLASSES && tci_cache_make_room(cache, run->bin);
+  if (!keep && !tci_cache_enter_wait(cache)) return false;
+  take_back(cache, run);
   if (keep) {
     *bin->top = (tci_entry){.block = (void *)run->base, .u.run = run};
     STORE(bin->top, bin->top + 1);
     tci_cache_exit(cache->thread);
-  } else {
-    BUMP(bin->balance, -1);
-    tci_stats_publish_bin(cache, TCI_CLASSES);
-    tci_run_release(pool, run);
-    tci_scavenger_wake(pool);
+    return true;
   }
+  BUMP(bin->balance, -1);
+  tci_cache_exit(cache->thread);
+  tci_stats_publish_bin(cache, TCI_CLASSES);
+  tci_run_release(pool, run);
+  tci_scavenger_wake(pool);
+  return true;
 }
 
 bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
@@ -128,7 +147,7 @@ bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
     if (!done) return false;
   }
   run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
-  BUMP(cache->requested_out, requested); /* as if freed and allocated, without the counts */
+  tci_stats_out(cache, requested); /* as if freed and allocated, without the counts */
   BUMP(cache->large_out, capacity);
   BUMP(cache->large_in, run->capacity);
   tci_stats_in(cache, nbytes);

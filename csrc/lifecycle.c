@@ -100,6 +100,7 @@ tc_status tc_pool_destroy(tc_pool *pool) {
 }
 
 tc_status tc_pool_reserve(tc_pool *pool, size_t capacity) {
+  if (!pool) return TC_INVALID_ARGUMENT;
   if (capacity > (size_t)1 << 47) return TC_OUT_OF_MEMORY;
   if (LOAD(pool->closed)) return TC_CLOSED;
   for (uint64_t reserved; (reserved = LOAD(pool->reserved)) < capacity;) {
@@ -117,6 +118,7 @@ static size_t cached_bytes(const tc_pool *pool) {
 }
 
 size_t tc_pool_trim(tc_pool *pool, size_t keep) {
+  if (!pool) return 0;
   STORE(pool->reserve_floor, 0);
   if (cached_bytes(pool) <= keep) return 0;
   tci_cache_collect(pool, false);

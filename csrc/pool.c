@@ -4,11 +4,18 @@
  */
 #include "internal.h"
 
+/* The address once, in a register: left to itself gcc computes it anew for every field. */
+static inline tci_bin *bin_at(tci_cache *cache, unsigned index) {
+  tci_bin *bin = &cache->bins[index];
+  __asm__("" : "+r"(bin));
+  return bin;
+}
+
 static inline void *pop(tci_cache *cache, tci_bin *bin, size_t nbytes) { /* entered, not empty */
   tci_entry *entry = bin->top - 1;
   STORE(bin->top, entry);
   void *block = entry->block;
-  STORE(*entry->u.state, (uint16_t)(1 + bin->block_size - nbytes));
+  STORE(*entry->u.state, 1 + (uint32_t)nbytes);
   BUMP(bin->allocations, 1);
   tci_stats_in(cache, nbytes);
   return block;
@@ -27,7 +34,7 @@ static inline void *alloc_class(tc_pool *pool, unsigned class, size_t nbytes) {
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = &cache->bins[class];
+    tci_bin *bin = bin_at(cache, class);
     if (likely(bin->top != bin->base)) {
       void *block = pop(cache, bin, nbytes);
       tci_cache_exit(thread);
@@ -50,7 +57,7 @@ static __attribute__((noinline)) void *alloc_large(tc_pool *pool, size_t nbytes)
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = &cache->bins[TCI_CLASSES + class];
+    tci_bin *bin = bin_at(cache, TCI_CLASSES + class);
     if (likely(bin->top != bin->base && tci_large_fits(bin->top[-1].u.run, nbytes))) {
       tci_run *run = bin->top[-1].u.run;
       STORE(bin->top, bin->top - 1);
@@ -69,19 +76,20 @@ static __attribute__((noinline)) void *alloc_large(tc_pool *pool, size_t nbytes)
 }
 
 void *tc_pool_alloc(tc_pool *pool, size_t nbytes) {
+  if (unlikely(pool == NULL)) return NULL;
   if (likely(nbytes <= TCI_SMALL_MAX)) return alloc_class(pool, LOAD_ACQUIRE(pool->class_of[(nbytes + 63) >> TCI_GRANULE_SHIFT]), nbytes);
   return alloc_large(pool, nbytes);
 }
 
 void *tc_pool_alloc_zeroed(tc_pool *pool, size_t nbytes) {
-  if (!pool->upstream.host_memory) return NULL;
+  if (!pool || !pool->upstream.host_memory) return NULL;
   if (nbytes > TCI_SMALL_MAX) return tci_large_alloc(pool, nbytes, TC_ALIGNMENT, true);
   void *block = tc_pool_alloc(pool, nbytes);
   return block ? memset(block, 0, nbytes) : NULL;
 }
 
 void *tc_pool_alloc_aligned(tc_pool *pool, size_t nbytes, size_t alignment) {
-  if (alignment & (alignment - 1) || alignment > TCI_SLOT) return NULL;
+  if (!pool || !alignment || alignment & (alignment - 1) || alignment > TCI_SLOT) return NULL;
   if (alignment <= TC_ALIGNMENT) return tc_pool_alloc(pool, nbytes);
   size_t rounded = tci_round_up(nbytes ? nbytes : 1, alignment);
   if (rounded < nbytes) return NULL;
@@ -99,9 +107,10 @@ static inline void push(tci_bin *bin, void *block, void *state_or_run) { /* ente
 }
 
 /* The pool was destroyed: the block goes to the heap at once, and the pool with its last block. */
-static void free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry, size_t requested) {
+static void free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry) {
   pthread_mutex_lock(&pool->collect);
-  BUMP(cache->requested_out, requested);
+  tci_stats_out(cache, run->kind == RUN_LARGE ? run->request : (size_t)*entry.u.state - 1);
+  STORE(*entry.u.state, 0);
   BUMP(cache->bins[run->bin].balance, -1);
   if (run->kind == RUN_LARGE) {
     BUMP(cache->large_out, run->capacity);
@@ -114,60 +123,57 @@ static void free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry
   if (last) tci_pool_finish(pool);
 }
 
-static void free_small_slow(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry, size_t requested) {
-  BUMP(cache->requested_out, requested);
-  if (tci_cache_make_room(cache, run->bin)) {
+static bool free_small_slow(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry) {
+  bool keep = tci_cache_make_room(cache, run->bin);
+  if (!keep && !tci_cache_enter_wait(cache)) return false;
+  tci_stats_out(cache, (size_t)*entry.u.state - 1);
+  STORE(*entry.u.state, 0);
+  if (keep)
     push(&cache->bins[run->bin], entry.block, entry.u.state);
-    tci_cache_exit(cache->thread);
-  } else {
+  else
     BUMP(cache->bins[run->bin].balance, -1);
-    tci_slab_give(pool, &entry, 1);
-  }
+  tci_cache_exit(cache->thread);
+  if (!keep) tci_slab_give(pool, &entry, 1);
+  return true;
 }
 
-static __attribute__((noinline)) tc_status free_slow(tc_pool *pool, tci_run *run, void *block, uint16_t *state) {
+static __attribute__((noinline)) tc_status free_slow(tc_pool *pool, tci_run *run, void *block, uint32_t *state) {
   tci_cache *cache = tci_cache_get(pool);
-  if (!cache) return TC_OUT_OF_MEMORY; /* of the core's own records: the state word is untouched */
-  size_t requested = run->kind == RUN_LARGE ? run->request : run->block_size + 1 - (size_t)*state;
+  if (!cache) return TC_OUT_OF_MEMORY; /* of the core's own records: nothing is changed */
   tci_entry entry = {.block = block, .u.state = state};
-  STORE(*state, 0);
-  if (unlikely(LOAD(pool->closed))) {
-    free_closed(pool, cache, run, entry, requested);
-    return TC_OK;
+  if (run->kind == RUN_LARGE ? tci_large_free_slow(cache, run) : free_small_slow(pool, cache, run, entry)) {
+    if (pool->watched) tci_stats_watermark(pool);
+  } else {
+    free_closed(pool, cache, run, entry);
   }
-  if (run->kind == RUN_LARGE)
-    tci_large_free_slow(cache, run);
-  else
-    free_small_slow(pool, cache, run, entry, requested);
-  if (pool->watched) tci_stats_watermark(pool);
   return TC_OK;
 }
 
-static inline tc_status free_block(tc_pool *pool, tci_run *run, uintptr_t address, bool sized, size_t nbytes) {
+static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool, tci_run *run, uintptr_t address, bool sized, size_t nbytes) {
   uint64_t index = tci_run_index(run, address - run->base);
   if (unlikely(index >= LOAD(run->nblocks))) return tci_refuse(pool, address, nbytes);
-  uint16_t *state = &run->states[index], value = LOAD(*state);
+  uint32_t *state = &run->states[index], value = LOAD(*state);
   if (unlikely(value == 0)) return tci_refuse(pool, address, nbytes);
   unsigned class = run->bin;
   bool small = class < TCI_CLASSES;
-  size_t requested = likely(small) ? run->block_size + 1 - (size_t)value : run->request;
+  size_t requested = likely(small) ? (size_t)value - 1 : run->request;
   if (sized && unlikely(nbytes != requested)) return tci_refuse(pool, address, nbytes);
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
-  tci_bin *bin = &cache->bins[class];
+  tci_bin *bin = bin_at(cache, class); /* of no cache: not looked at */
   if (unlikely(!cache || bin->top == bin->end)) {
     tci_cache_exit(thread);
     return free_slow(pool, run, (void *)address, state);
   }
   STORE(*state, 0);
   push(bin, (void *)address, likely(small) ? (void *)state : (void *)run);
-  BUMP(cache->requested_out, requested);
+  tci_stats_out(cache, requested);
   if (unlikely(!small)) BUMP(cache->large_out, run->capacity);
   tci_cache_exit(thread);
   return TC_OK;
 }
 
-static inline tc_status free_of_pool(tc_pool *pool, void *ptr, bool sized, size_t nbytes) {
+static inline __attribute__((always_inline)) tc_status free_of_pool(tc_pool *pool, void *ptr, bool sized, size_t nbytes) {
   tci_run *run = tci_page_map_get((uintptr_t)ptr);
   if (unlikely(!run || run->pool != pool)) return ptr ? tci_refuse(pool, (uintptr_t)ptr, nbytes) : TC_OK;
   return free_block(pool, run, (uintptr_t)ptr, sized, nbytes);
@@ -184,12 +190,12 @@ tc_status tc_free(void *ptr) {
   return free_block(pool, run, (uintptr_t)ptr, false, 0);
 }
 
-static bool resize_in_place(tc_pool *pool, tci_run *run, uint16_t *state, size_t requested, size_t nbytes) {
+static bool resize_in_place(tc_pool *pool, tci_run *run, uint32_t *state, size_t requested, size_t nbytes) {
   if (run->kind == RUN_LARGE) return tci_large_resize(pool, run, nbytes);
   tci_cache *cache = tci_cache_get(pool);
   if (!cache || nbytes > run->block_size || nbytes < run->block_size / 2) return false;
-  STORE(*state, (uint16_t)(1 + run->block_size - nbytes));
-  BUMP(cache->requested_out, requested);
+  STORE(*state, 1 + (uint32_t)nbytes);
+  tci_stats_out(cache, requested);
   tci_stats_in(cache, nbytes);
   return true;
 }
@@ -198,7 +204,7 @@ void *tc_pool_realloc(tc_pool *pool, void *ptr, size_t nbytes) {
   if (!ptr) return tc_pool_alloc(pool, nbytes);
   tc_block block;
   tc_block_find(ptr, &block);
-  if (block.pool != pool || !block.in_use || block.start != ptr || !pool->upstream.host_memory) {
+  if (!pool || block.pool != pool || !block.in_use || block.start != ptr || !pool->upstream.host_memory) {
     tci_refuse(pool, (uintptr_t)ptr, 0);
     return NULL;
   }

@@ -73,7 +73,7 @@ static void *scavenger_main(void *argument) {
       continue;
     }
     STORE(scavenger.running, 0); /* then look again: whoever came before this line saw it running */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    tci_fence();
     pthread_mutex_unlock(&scavenger.lock);
     next = visit_pools();
     pthread_mutex_lock(&scavenger.lock);
@@ -100,7 +100,7 @@ static void start(void) { /* lock held */
 
 void tci_scavenger_wake(tc_pool *pool) {
   if (pool->options.decay < 0) return;
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  tci_fence();
   if (likely(LOAD(scavenger.running) && LOAD(pool->tick_due))) return;
   pthread_mutex_lock(&scavenger.lock);
   if (!scavenger.running)

@@ -80,6 +80,7 @@ static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes) {
   segment->next = pool->heap.segments;
   if (segment->next) segment->next->previous = segment;
   pool->heap.segments = segment;
+  pool->heap.bytes += nbytes;
   pool->heap.used += run->npages;
   tci_heap_give(pool, run, 0);
   tci_heap_unlock(pool);
@@ -118,6 +119,7 @@ void tci_segment_release(tc_pool *pool, tci_run *whole) {
   if (segment->next) segment->next->previous = segment->previous;
   *(segment->previous ? &segment->previous->next : &pool->heap.segments) = segment->next;
   pool->heap.used -= whole->npages;
+  pool->heap.bytes -= segment->nbytes;
   tci_heap_unlock(pool);
   tci_page_map_remove(segment);
   tci_run_destroy(whole);

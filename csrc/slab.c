@@ -21,7 +21,7 @@ static void partial_insert(tc_pool *pool, tci_run *slab) {
 
 bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
   const tci_class *c = &pool->classes[class];
-  size_t words = (c->nblocks + 63) / 64, states = tci_round_up(c->nblocks * sizeof(uint16_t), 8);
+  size_t words = (c->nblocks + 63) / 64, states = tci_round_up(c->nblocks * sizeof(uint32_t), 8);
   tci_run *slab = tci_run_create(sizeof *slab + states + words * 8);
   tci_heap_lock(pool);
   if (!slab) {
@@ -33,7 +33,7 @@ bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
   slab->segment = run->segment;
   slab->base = slab->start = run->start;
   slab->npages = run->npages;
-  slab->states = (uint16_t *)(slab + 1);
+  slab->states = (uint32_t *)(slab + 1);
   slab->free_bits = (uint64_t *)((char *)(slab + 1) + states);
   for (size_t word = 0; word < words; word++) slab->free_bits[word] = ~(uint64_t)0;
   if (c->nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << c->nblocks % 64) - 1;

@@ -20,13 +20,22 @@ static void publish_allocated(tc_pool *pool, int64_t change) {
   raise_to(&pool->budget, allocated);
 }
 
+static int64_t requested_now(const tci_cache *cache) { return LOAD(cache->requested_high) - LOAD(cache->requested_room); }
+
+/* How far the cache's requested bytes rose above what it published. */
+static int64_t requested_above(const tci_cache *cache) {
+  int64_t high = LOAD(cache->requested_high);
+  return (high == LOAD(cache->high_ignored) ? requested_now(cache) : high) - LOAD(cache->requested_seen);
+}
+
 static void publish_requested(tci_cache *cache) {
   tc_pool *pool = cache->pool;
-  int64_t current = (int64_t)(cache->requested_in - cache->requested_out);
-  int64_t before = ADD(pool->requested, current - cache->requested_seen);
-  raise_to(&pool->requested_peak, before + cache->requested_high - cache->requested_seen);
+  int64_t current = requested_now(cache), before = ADD(pool->requested, current - cache->requested_seen);
+  raise_to(&pool->requested_peak, before + requested_above(cache));
   STORE(cache->requested_seen, current);
   STORE(cache->requested_high, current);
+  STORE(cache->requested_room, 0);
+  STORE(cache->high_ignored, INT64_MIN);
   raise_to(&pool->cached_peak, (int64_t)LOAD(pool->reserved) - LOAD(pool->allocated));
 }
 
@@ -61,7 +70,7 @@ void tci_stats_reserved(tc_pool *pool) {
 
 static void sum_cache(const tci_cache *cache, tc_stats *stats) {
   stats->requested.total_allocated += LOAD(cache->requested_in);
-  stats->requested.total_freed += LOAD(cache->requested_out);
+  stats->requested.total_freed += LOAD(cache->requested_in) - (uint64_t)requested_now(cache);
   stats->allocated.total_allocated += LOAD(cache->large_in);
   stats->allocated.total_freed += LOAD(cache->large_out);
   for (unsigned bin = 0; bin < TCI_BINS; bin++) {
@@ -78,7 +87,7 @@ static void sum(const tc_pool *pool, tc_stats *stats) {
   int64_t above = 0; /* highs that the caches have not published yet */
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
     sum_cache(cache, stats);
-    above += LOAD(cache->requested_high) - LOAD(cache->requested_seen);
+    above += requested_above(cache);
   }
   stats->requested.peak = LOAD(pool->requested_peak);
   raise_to(&stats->requested.peak, LOAD(pool->requested) + above);
@@ -119,11 +128,10 @@ void tc_pool_stats(const tc_pool *pool, tc_stats *stats) {
 }
 
 void tc_pool_reset_peak(tc_pool *pool) {
-  pthread_mutex_lock(&pool->collect);
-  for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
-    STORE(cache->requested_high, (int64_t)(LOAD(cache->requested_in) - LOAD(cache->requested_out)));
-  }
-  pthread_mutex_unlock(&pool->collect);
+  tci_cache *own = tci_tls->caches[pool->index];
+  if (own) tci_stats_publish(own);
+  for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next)
+    if (cache != own) STORE(cache->high_ignored, LOAD(cache->requested_high));
   STORE(pool->requested_peak, 0);
   STORE(pool->allocated_peak, 0);
   STORE(pool->reserved_peak, LOAD(pool->reserved));

@@ -35,26 +35,30 @@ static void thread_exit(void *argument) {
   tci_meta_free(META_OTHER, thread, sizeof *thread);
 }
 
-static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *), bool first_to_last) {
-  if (first_to_last) act(&pool->collect);
+static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *)) {
   for (unsigned class = 0; class < TCI_CLASSES; class++) act(&pool->depots[class].lock);
   act(&pool->learner.lock);
   act(&pool->heap.lock);
-  if (!first_to_last) act(&pool->collect);
 }
 
 static void fork_prepare(void) {
   tci_scavenger_fork(FORK_PREPARE);
   pthread_mutex_lock(&registry.lock);
   for (uint32_t slot = 0; slot < registry.npools; slot++)
-    if (registry.pools[slot]) pool_locks(registry.pools[slot], pthread_mutex_lock, true);
+    if (registry.pools[slot]) {
+      tci_cache_freeze(registry.pools[slot]); /* no thread is in the middle of a block's change when it vanishes */
+      pool_locks(registry.pools[slot], pthread_mutex_lock);
+    }
   tci_meta_lock();
 }
 
 static void fork_unlock(void) {
   tci_meta_unlock();
   for (uint32_t slot = 0; slot < registry.npools; slot++)
-    if (registry.pools[slot]) pool_locks(registry.pools[slot], pthread_mutex_unlock, false);
+    if (registry.pools[slot]) {
+      pool_locks(registry.pools[slot], pthread_mutex_unlock);
+      tci_cache_thaw(registry.pools[slot]);
+    }
   pthread_mutex_unlock(&registry.lock);
 }
 
