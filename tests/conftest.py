@@ -6,11 +6,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import tensorcore as tc
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RunPython = Callable[..., str]
 

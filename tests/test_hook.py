@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy._core import multiarray
 
 import tensorcore as tc
 from tensorcore import _hook
@@ -35,7 +36,7 @@ def is_in(array: np.ndarray[Any, np.dtype[Any]], pool: tc.MemoryPool) -> bool:
     return pool_of(array) == native.pool_address(pool)
 
 
-# ---- which arrays ------------------------------------------------------------------------------------------------------------------
+# ---- which arrays ---------------------------------------------------------------------------------------------------------------
 
 MAKERS: dict[str, Any] = {
     "empty": lambda: np.empty(N),
@@ -148,7 +149,7 @@ def test_an_array_may_be_dropped_in_another_thread(pool: tc.MemoryPool) -> None:
 
 
 def test_memory_of_others_passes_through(pool: tc.MemoryPool, tmp_path: Path) -> None:
-    """frombuffer and memmap keep their own memory; unpickled arrays are the pool's."""
+    """Borrowed and mapped arrays keep their own memory; unpickled arrays are the pool's."""
     np.arange(N, dtype="f8").tofile(tmp_path / "numbers")
     tc.install(pool=pool)
     mapped = np.memmap(tmp_path / "numbers", "f8", "r+")
@@ -219,7 +220,7 @@ def test_a_failing_array_climbs_the_ladder() -> None:
     """An on_out_of_memory callback frees what makes room for NumPy's array."""
     with tc.MemoryPool(limit="8MiB") as pool, tc.installed(pool=pool):
         held = [np.empty(5 << 20, "u1")]
-        pool.on_out_of_memory(lambda pool, nbytes: held.clear())
+        pool.on_out_of_memory(lambda *_: held.clear())
         assert is_in(np.empty(5 << 20, "u1"), pool)
 
 
@@ -231,7 +232,7 @@ def test_a_zeroed_array_on_used_memory_is_zero(pool: tc.MemoryPool) -> None:
         assert not np.zeros(nbytes, "u1").any()
 
 
-# ---- install and uninstall ---------------------------------------------------------------------------------------------------------
+# ---- install and uninstall ------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_pool_the_global_one_is_installed() -> None:
@@ -264,9 +265,10 @@ def test_nested_with_blocks_put_back_what_was_there(pool: tc.MemoryPool, scope: 
     with tc.MemoryPool() as other:
         with tc.installed(pool=pool, scope=scope) as outer:
             assert outer is pool
-            with pytest.raises(LookupError), tc.installed(pool=other, scope=scope) as inner:
+            with tc.installed(pool=other, scope=scope) as inner:
                 assert inner is other
                 assert is_in(np.ones(N), other)
+            with pytest.raises(LookupError), tc.installed(pool=other, scope=scope):
                 raise LookupError
             assert is_in(np.ones(N), pool)
         assert tc.installed_pool() is None
@@ -314,7 +316,7 @@ def test_an_installed_pool_can_not_be_closed_and_is_kept_alive() -> None:
     assert array.sum() == N
 
 
-# ---- context-local -----------------------------------------------------------------------------------------------------------------
+# ---- context-local --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_context_scope_is_seen_by_this_context_only(pool: tc.MemoryPool) -> None:
@@ -358,13 +360,13 @@ def test_both_scopes_at_once_keep_their_own_pools(pool: tc.MemoryPool) -> None:
         del inside
 
 
-# ---- the way in --------------------------------------------------------------------------------------------------------------------
+# ---- the way in -----------------------------------------------------------------------------------------------------------------
 
 
 def test_this_numpy_allows_the_first_way() -> None:
     """The functions inside NumPy's default handler are replaced in place; its name stays."""
     assert tc.hook_mode() == "process"
-    assert np._core.multiarray.get_handler_name() == "default_allocator"
+    assert multiarray.get_handler_name() == "default_allocator"
 
 
 def test_where_the_hook_works_in_the_context_only_install_says_so(pool: tc.MemoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +392,6 @@ def test_the_first_way_that_passes_its_test_is_chosen(
     monkeypatch: pytest.MonkeyPatch, writable: bool, working: list[bool], mode: str
 ) -> None:
     """In place where the handler can be written to, else through the capsule, else in the context."""
-    monkeypatch.setattr(_hook, "_is_writable", lambda address: writable)
+    monkeypatch.setattr(_hook, "_is_writable", lambda _: writable)
     monkeypatch.setattr(_hook, "_works", lambda repoint: repoint in working)
     assert _hook._choose_mode() == mode

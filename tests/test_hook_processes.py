@@ -94,7 +94,7 @@ def test_multiprocessing_passes_arrays_both_ways(run_python: RunPython, method: 
         "import atexit; atexit.register(lambda: np.ones(100_000).sum()); keep = np.ones(10)",
         "pool = tc.MemoryPool(upstream='fake'); keep = tc.Tensor(1000, pool=pool)",
         "pool = tc.MemoryPool(limit='1MiB'); pool.on_out_of_memory(print); pool.warn_at(0.5, print); keep = pool.allocate(10)",
-        "import threading, time; threading.Thread(target=lambda: [np.ones(i) for _ in range(100) for i in range(100)], daemon=True).start()",
+        "import threading; threading.Thread(target=lambda: [np.ones(i % 100) for i in range(10_000)], daemon=True).start()",
     ],
 )
 def test_a_program_ends_cleanly_with_blocks_alive(run_python: RunPython, alive: str) -> None:
@@ -114,13 +114,13 @@ def test_the_stand_in_for_an_unknown_array_layout_gives_blocks_back(run_python: 
     empty = tc.Tensor((3, 0)); names = tc.Tensor(4, "U5")
     with tc.PooledAllocation(800) as block: array = block.array("f8", (10, 10))
     zeros = pool._make_zeros(pool, (50, 50), "c8")
-    print(tensor.numpy().sum(), empty.shape, names.itemsize, array.shape, zeros.any(), type(tensor.numpy().base).__name__, pool.allocation_count)
+    print(tensor.numpy().sum(), empty.shape, names.itemsize, array.shape, zeros.any(), pool.allocation_count)
     del tensor, block, empty, names, zeros
     print(view.numpy().sum(), pool.deallocation_count)
     del view, array
     print(pool.deallocation_count)
     """
-    assert run_python(BEGIN + program) == "20000.0 (3, 0) 20 (10, 10) False ndarray 5\n200.0 3\n5\n"
+    assert run_python(BEGIN + program) == "20000.0 (3, 0) 20 (10, 10) False 5\n200.0 3\n5\n"
 
 
 def test_import_takes_neither_cupy_nor_rich_nor_matplotlib(run_python: RunPython) -> None:

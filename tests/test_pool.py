@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import pickle
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,18 +17,22 @@ import pytest
 import tensorcore as tc
 from tensorcore._machine import memory_limit
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 KIB, MIB = 1 << 10, 1 << 20
 
 
-# ---- options -----------------------------------------------------------------------------------------------------------------------
+# ---- options --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("limit", "nbytes"),
-    [(None, None), (12345678, 12345678), ("8GiB", 8 << 30), ("512MB", 512_000_000), (0.5, memory_limit() // 2), (1.0, memory_limit())],
+    [
+        (None, None),
+        (12345678, 12345678),
+        ("8GiB", 8 << 30),
+        ("512MB", 512_000_000),
+        (0.5, memory_limit() // 2),
+        (1.0, memory_limit()),
+    ],
 )
 def test_a_limit_is_bytes_a_string_or_a_fraction_of_the_memory_this_process_may_use(limit: Any, nbytes: int | None) -> None:
     """The limit reads back in bytes, None where there is none; setting it later means the same."""
@@ -88,7 +94,7 @@ def test_a_pool_without_a_name_gets_one_of_its_own() -> None:
         assert repr(third) == "<MemoryPool 'mine' on cpu>"
 
 
-# ---- blocks ------------------------------------------------------------------------------------------------------------------------
+# ---- blocks ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 64, 65, 1000, 80_000, 1 << 20, (64 << 20) + 1])
@@ -146,7 +152,7 @@ def test_a_stream_is_refused_where_the_device_has_none(pool: tc.MemoryPool) -> N
     pool.deallocate(address)
 
 
-# ---- refused deallocations ---------------------------------------------------------------------------------------------------------
+# ---- refused deallocations ------------------------------------------------------------------------------------------------------
 
 
 def test_refused_deallocations_name_the_state_and_the_fix_and_change_nothing(pool: tc.MemoryPool) -> None:
@@ -154,7 +160,9 @@ def test_refused_deallocations_name_the_state_and_the_fix_and_change_nothing(poo
     with tc.MemoryPool(name="other") as other:
         address = pool.allocate(1024)
         before = pool.statistics
-        with pytest.raises(tc.InvalidFreeError, match=f"64 bytes inside a block of 1,024 B in use .* deallocate its start, 0x{address:x}"):
+        with pytest.raises(
+            tc.InvalidFreeError, match=f"64 bytes inside a block of 1,024 B in use .* deallocate its start, 0x{address:x}"
+        ):
             pool.deallocate(address + 64)
         with pytest.raises(tc.InvalidFreeError, match="no TensorCore pool handed out this address"):
             pool.deallocate(4096)
@@ -176,7 +184,7 @@ def test_deallocating_address_0_does_nothing(pool: tc.MemoryPool) -> None:
     assert pool.deallocation_count == 0
 
 
-# ---- memory held -------------------------------------------------------------------------------------------------------------------
+# ---- memory held ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_initial_capacity_is_reserved_and_reserve_counts_in_total() -> None:
@@ -257,14 +265,16 @@ def test_a_size_that_is_asked_for_often_gets_a_class_of_its_own(pool: tc.MemoryP
         pool.deallocate(address)
 
 
-# ---- out of memory -----------------------------------------------------------------------------------------------------------------
+# ---- out of memory --------------------------------------------------------------------------------------------------------------
 
 
 def test_an_out_of_memory_error_carries_the_figures() -> None:
     """It is a MemoryError too, and its message names the pool, the figures and the fix."""
     with tc.MemoryPool(limit="8MiB", name="small") as pool:
         address = pool.allocate(5 * MIB)
-        with pytest.raises(MemoryError, match=r"pool 'small' on cpu could not hand out 6\.00 MiB: .* limit 8\.00 MiB, .*raise pool.limit") as caught:
+        with pytest.raises(
+            MemoryError, match=r"pool 'small' on cpu could not hand out 6\.00 MiB: .* limit 8\.00 MiB, .*raise pool.limit"
+        ) as caught:
             pool.allocate(6 * MIB)
         error = caught.value
         assert isinstance(error, tc.OutOfMemoryError)
@@ -289,8 +299,6 @@ def test_an_array_that_finds_no_memory_raises_the_same_error() -> None:
 
 def test_the_error_survives_pickling() -> None:
     """Workers of a process pool send their errors this way."""
-    import pickle
-
     with tc.MemoryPool(limit="1MiB") as pool, pytest.raises(tc.OutOfMemoryError) as caught:
         pool.allocate(4 * MIB)
     again = pickle.loads(pickle.dumps(caught.value))
@@ -345,11 +353,11 @@ def test_callbacks_run_in_order_until_one_frees_enough() -> None:
 
 
 @pytest.fixture
-def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What sys.unraisablehook was given."""
     seen: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", lambda details: seen.append((details.exc_type, str(details.exc_value))))
-    yield seen
+    return seen
 
 
 def test_an_exception_in_a_callback_is_reported_and_the_next_one_runs(unraisable: list[Any]) -> None:
@@ -357,11 +365,11 @@ def test_an_exception_in_a_callback_is_reported_and_the_next_one_runs(unraisable
     with tc.MemoryPool(limit="8MiB") as pool:
         held = [tc.Tensor(5 * MIB, "u1", pool=pool)]
 
-        def fail(pool: tc.MemoryPool, nbytes: int) -> None:
+        def fail(*_: object) -> None:
             raise LookupError("lost")
 
         pool.on_out_of_memory(fail)
-        pool.on_out_of_memory(lambda pool, nbytes: held.clear())
+        pool.on_out_of_memory(lambda *_: held.clear())
         pool.deallocate(pool.allocate(6 * MIB))
     assert unraisable == [(LookupError, "lost")]
 
@@ -390,7 +398,7 @@ def test_the_limit_holds_when_threads_reach_it_together() -> None:
         blocks: list[int] = []
 
         def fill() -> None:
-            with pytest.raises(tc.OutOfMemoryError):
+            with contextlib.suppress(tc.OutOfMemoryError):
                 while True:
                     blocks.append(pool.allocate(100_000))
 
@@ -406,7 +414,7 @@ def test_the_limit_holds_when_threads_reach_it_together() -> None:
         assert pool.total_allocated == 0
 
 
-# ---- watermark ---------------------------------------------------------------------------------------------------------------------
+# ---- watermark ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_warning_comes_when_utilization_rises_to_the_ratio() -> None:
@@ -447,7 +455,7 @@ def test_a_watermark_outside_0_to_1_is_refused(pool: tc.MemoryPool, ratio: float
         pool.warn_at(ratio)
 
 
-# ---- the end -----------------------------------------------------------------------------------------------------------------------
+# ---- the end --------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_closed_pool_refuses_and_its_living_blocks_stay_valid() -> None:

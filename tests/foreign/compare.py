@@ -30,7 +30,15 @@ def run_suite(modules: list[str], options: list[str], *, pooled: bool, folder: P
     (folder / "pytest.ini").write_text("[pytest]\njunit_family = xunit1\n")  # not this project's settings
     plugin = ["-p", "pooled"] if pooled else []
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--no-header", "-c", str(folder / "pytest.ini"), *plugin]
-    command += ["-p", "no:cacheprovider", "--rootdir", sysconfig.get_path("purelib"), f"--junitxml={results}", "-n", str(os.cpu_count())]
+    command += [
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        sysconfig.get_path("purelib"),
+        f"--junitxml={results}",
+        "-n",
+        str(os.cpu_count()),
+    ]
     status = subprocess.run([*command, *options, "--pyargs", *modules], cwd=folder, env=environment, check=False).returncode
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise SystemExit(f"pytest ended with {status}: {' '.join(command)}")
