@@ -19,7 +19,6 @@ static tci_cache *cache_find_or_make(tc_pool *pool) {
   if (!cache) return NULL;
   cache->pool = pool;
   cache->taken = LOAD(pool->closed);
-  for (unsigned class = 0; class < TCI_CLASSES; class++) cache->bins[class].block_size = pool->classes[class].block_size;
   cache->next = pool->caches;
   STORE_RELEASE(pool->caches, cache);
   return cache;
@@ -81,14 +80,13 @@ bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
   tci_magazine *magazine = tci_depot_get(pool, class);
   if (!magazine) magazine = tci_obtain_blocks(pool, class);
   if (!magazine) return false;
-  tci_class_learn(pool, nbytes, magazine->count * (size_t)bin->block_size);
+  tci_class_learn(pool, nbytes, magazine->count * (size_t)pool->classes[class].block_size);
   if (!tci_cache_enter_wait(cache)) {
     tci_magazine_drain(pool, magazine);
     return false;
   }
   BUMP(bin->refills, 1);
   BUMP(bin->balance, magazine->count);
-  bin->block_size = pool->classes[class].block_size; /* a class learned since the cache was made */
   tci_magazine *empty = bin->spare, *old = load(bin, magazine);
   if (!old) return true;
   STORE(bin->spare, old);
@@ -116,6 +114,7 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
     tci_depot_put(pool, spare);
   else if (spare)
     tci_magazine_drain(pool, spare);
+  tci_scavenger_wake(pool);
   tci_magazine *magazine = tci_magazine_get(pool, index);
   if (!magazine) return false;
   if (!tci_cache_enter_wait(cache)) {
@@ -123,7 +122,6 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
     return false;
   }
   STORE(bin->spare, load(bin, magazine));
-  tci_scavenger_wake(pool);
   return true;
 }
 

@@ -154,8 +154,7 @@ typedef struct tci_bin {
   uint64_t allocations;
   int64_t balance;      /* blocks received from the pool less blocks given back to it */
   uint64_t refills;     /* allocations that the stacks could not serve */
-  uint32_t block_size;  /* bytes; 0 for large classes */
-  uint32_t unused;
+  uint64_t unused;
 } tci_bin;
 
 typedef struct tci_bin_notes { /* what the fast path never needs */

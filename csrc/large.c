@@ -12,7 +12,8 @@ static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
   tci_run *run = NULL;
   if (class >= TCI_LARGE_CLASSES || !tci_cache_enter_wait(cache)) return NULL;
   tci_bin *bin = &cache->bins[TCI_CLASSES + class];
-  for (tci_entry *entry = bin->top; !run && entry-- > bin->base;) {
+  for (tci_entry *entry = bin->top; !run && entry != bin->base;) {
+    entry--;
     if (!tci_large_fits(entry->u.run, nbytes)) continue;
     run = entry->u.run;
     memmove(entry, entry + 1, (size_t)(bin->top - entry - 1) * sizeof *entry);

@@ -47,7 +47,7 @@ static int64_t unpublished(tci_cache *cache, unsigned bin) { /* bytes; marked as
   }
   int64_t live = tci_bin_live(&cache->bins[bin]), change = live - cache->notes[bin].published;
   cache->notes[bin].published = live;
-  return change * cache->bins[bin].block_size;
+  return change * cache->pool->classes[bin].block_size;
 }
 
 void tci_stats_publish_bin(tci_cache *cache, unsigned bin) {
@@ -78,8 +78,9 @@ static void sum_cache(const tci_cache *cache, tc_stats *stats) {
     uint64_t deallocations = allocations - (uint64_t)tci_bin_live(&cache->bins[bin]);
     stats->allocation_count += allocations;
     stats->deallocation_count += deallocations;
-    stats->allocated.total_allocated += allocations * cache->bins[bin].block_size;
-    stats->allocated.total_freed += deallocations * cache->bins[bin].block_size;
+    uint64_t block_size = bin < TCI_CLASSES ? cache->pool->classes[bin].block_size : 0; /* large blocks are counted by themselves */
+    stats->allocated.total_allocated += allocations * block_size;
+    stats->allocated.total_freed += deallocations * block_size;
   }
 }
 
@@ -140,6 +141,7 @@ void tc_pool_reset_peak(tc_pool *pool) {
 
 static size_t bin_size(const tc_pool *pool, unsigned bin) {
   if (bin < TCI_CLASSES) return pool->classes[bin].block_size;
+  if (bin == TCI_CLASSES) return TCI_SMALL_MAX + 1;
   return ((size_t)16 + (bin - TCI_CLASSES) % 16) << (15 + (bin - TCI_CLASSES) / 16);
 }
 
@@ -188,7 +190,7 @@ uint64_t tci_stats_live(const tc_pool *pool) {
   int64_t live = 0;
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
     live += (int64_t)(LOAD(cache->large_in) - LOAD(cache->large_out));
-    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * cache->bins[class].block_size;
+    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * pool->classes[class].block_size;
   }
   return live > 0 ? (uint64_t)live : 0;
 }
