@@ -43,10 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from tensorcore import __version__
-
     parser = argparse.ArgumentParser(prog="tensorcore", description="One memory pool under NumPy arrays.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"tensorcore {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_bench(commands)
@@ -85,6 +83,16 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     bench.add_argument("--quick", action="store_true", help="short runs: the tables' shape, not their figures")
     bench.add_argument("--json", metavar="FILE", help="write every figure to FILE")
     bench.add_argument("--plot", metavar="FILE.png", help="draw the tables (needs matplotlib: pip install tensorcore[bench])")
+
+
+class _Version(argparse.Action):
+    """``--version``: the core is loaded only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from tensorcore import __version__
+
+        print(f"tensorcore {__version__}")
+        parser.exit()
 
 
 def _positive(text: str) -> int:

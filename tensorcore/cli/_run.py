@@ -79,8 +79,9 @@ def _preparation(pooling: _Pooling | None, report: Report, path: Path | None, qu
             return
         if getattr(sys.modules.get("__main__"), "__file__", None) is None:  # -m with a module that isn't there
             return
+        state = pooling.end() if pooling else "left alone (--no-numpy)"
         with contextlib.suppress(OSError, ValueError):  # the program may have closed stderr
-            write_report(report.finish(pooling.state if pooling else "left alone (--no-numpy)"), path, None if quiet else stderr)
+            write_report(report.finish(state), path, None if quiet else stderr)
 
     def before() -> None:
         if not quiet or path is not None:
@@ -98,7 +99,7 @@ class _Pooling(MetaPathFinder, Loader):
     def __init__(self, limit: int | None) -> None:
         self._limit = limit  # bytes
         self._numpy_loader: Loader | None = None
-        self.state = "not imported by the program"  # for the report's line 'NumPy: ...'
+        self._state = "not imported by the program"
 
     def begin(self) -> None:
         """Install now where NumPy is there already, else when it comes."""
@@ -106,6 +107,12 @@ class _Pooling(MetaPathFinder, Loader):
             self._install()
         else:
             sys.meta_path.insert(0, self)
+
+    def end(self) -> str:
+        """Wait for NumPy no longer; what became of it, in words."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        return self._state
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """NumPy's own spec with this object as its loader; None for every other module."""
@@ -129,12 +136,15 @@ class _Pooling(MetaPathFinder, Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = loader
         loader.exec_module(module)
+        # NumPy is whole now. The import system would say so only after this function, and until then make every other thread wait
+        # that imports something of NumPy: the install's self-test has such a thread.
+        module.__spec__._initializing = False  # type: ignore[attr-defined]
         self._install()
 
     def _install(self) -> None:
         try:
             tc.install(pool=None if self._limit is None else tc.MemoryPool(limit=self._limit, name="run"))
         except tc.TensorCoreError as problem:  # the program is right without the pool too
-            self.state = f"not pooled: {problem}"
+            self._state = f"not pooled: {problem}"
         else:
-            self.state = f"pooled ({tc.hook_mode()})"
+            self._state = f"pooled ({tc.hook_mode()})"
