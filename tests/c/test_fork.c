@@ -8,7 +8,7 @@
 
 #include "support.h"
 
-enum { WORKERS = 3, HELD = 64, FORKS = 300 };
+enum { WORKERS = 3, HELD = 64, FORKS = 200 };
 
 static _Atomic(int) stop;
 
@@ -54,7 +54,7 @@ static void *allocate_in_child(void *argument) {
 static void child_uses_the_pool(shared *all, size_t round) {
   uint64_t seed = round;
   void *blocks[300] = {0};
-  for (size_t step = 0; step < 300; step++) {
+  for (size_t step = 0; step < 200; step++) {
     void **slot = &blocks[random_below(&seed, 300)];
     CHECK_STATUS(tc_pool_free(all->pool, *slot), TC_OK, "a block is freed in the child");
     CHECK((*slot = tc_pool_alloc_zeroed(all->pool, random_size(&seed, 18))) != NULL, "memory is to be had in the child");

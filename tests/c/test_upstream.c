@@ -2,7 +2,7 @@
 #include "overlap.h"
 #include "support.h"
 
-enum { SLOTS = 48, STEPS = 600 };
+enum { SLOTS = 48, STEPS = 400 };
 
 typedef struct held {
   void *start;
@@ -75,7 +75,7 @@ static void host_only_calls_are_refused_on_made_up_memory(void) {
 
 /* One step of the fixed sequence. A refused allocation leaves the slot empty, a refused reallocation leaves it as it was. */
 static void sequence_step(tc_pool *pool, held *slot, uint64_t stamp, uint64_t *seed) {
-  size_t nbytes = random_size(seed, 23), what = random_below(seed, 8);
+  size_t nbytes = random_size(seed, 22), what = random_below(seed, 8);
   if (slot->start == NULL) {
     slot->nbytes = nbytes;
     slot->start = what < 4   ? tc_pool_alloc(pool, nbytes)
