@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tensorcore.cli._compare import Comparison, sheet
+from tensorcore.cli._compare import Comparison, _spread, sheet
 from tensorcore.cli._measure import Usage, exit_like, run_measured
+from tensorcore.cli._tables import seconds_text
 
 RUN = [sys.executable, "-m", "tensorcore", "run"]
 COMPARE = [*RUN, "--compare", "--rounds", "1"]
@@ -103,6 +104,11 @@ def test_table_shows_medians_spreads_and_ratios() -> None:
         return Usage(exit_code=0, wall_s=wall, user_s=wall, system_s=0.0, minor_faults=10, major_faults=0, peak_rss_bytes=1 << 20)
 
     table = sheet(Comparison(["p.py"], [usage(2.0), usage(4.0), usage(9.0)], [usage(1.0), usage(2.0), usage(3.0)]))
-    assert table.rows[0] == ["wall time", "4.00 s (2.00 s - 9.00 s)", "2.00 s (1.00 s - 3.00 s)", "2.00"]
+    assert table.rows[0] == ["wall time", "4.00 s (2.00 - 9.00)", "2.00 s (1.00 - 3.00)", "2.00"]
+    assert table.rows[4][1] == "1.00 MiB (1.00 - 1.00)"
     assert table.rows[3][-1] == "-"  # no major faults: nothing to divide by
     assert "2.00 x as fast" in table.notes[-1]
+
+
+def test_a_spread_over_two_units_names_both() -> None:
+    assert _spread([0.5, 2.0, 3.0], seconds_text) == "2.00 s (500 ms - 3.00 s)"

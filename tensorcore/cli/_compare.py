@@ -165,7 +165,12 @@ def sheet(comparison: Comparison) -> Sheet:
 
 
 def _spread(values: list[float], text: Callable[[float], str]) -> str:
-    return f"{text(statistics.median(values))} ({text(min(values))} - {text(max(values))})"
+    """'2.03 s (1.94 - 2.85)': the unit is said once where it is the same."""
+    middle, least, most = (text(value) for value in (statistics.median(values), min(values), max(values)))
+    units = {words.partition(" ")[2] for words in (middle, least, most)}
+    if len(units) == 1:
+        least, most = (words.partition(" ")[0] for words in (least, most))
+    return f"{middle} ({least} - {most})"
 
 
 def _to_json(comparison: Comparison) -> str:
