@@ -33,7 +33,7 @@ from ._lib import (
     raise_status,
 )
 from ._options import parse_alignment, parse_decay, parse_huge_pages, parse_limit, parse_name, parse_numa, require_no_stream
-from ._registry import defaults, pools
+from ._registry import defaults, open_pools, pools
 from ._statistics import MemoryStatistics, SizeClassStatistics, read_size_classes, read_statistics
 from ._units import parse_size
 from ._upstream import Upstream, find_upstream
@@ -436,7 +436,7 @@ def set_default(where: Device, pool: MemoryPool | None) -> MemoryPool | None:
 
 def _renew_locks() -> None:
     """In the child of a fork: another thread of the parent may have held a lock, and is not here to release it."""
-    for pool in list(pools.values()):
+    for pool in open_pools():
         pool._lock = threading.RLock()
 
 

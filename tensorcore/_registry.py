@@ -17,4 +17,5 @@ defaults: dict[str, MemoryPool] = {}
 
 def open_pools() -> list[MemoryPool]:
     """Return the open pools in the order of their names."""
-    return sorted(pools.values(), key=lambda pool: pool.name)
+    found = [reference() for reference in pools.valuerefs()]  # a list at once: other threads make and drop pools meanwhile
+    return sorted((pool for pool in found if pool is not None), key=lambda pool: pool.name)

@@ -187,7 +187,7 @@ def _format_table(columns: Mapping[str, MemoryStatistics]) -> str:
     """Return the figures as aligned lines: amounts as now (peak), then counts, then ratios; a column per pool."""
 
     def row(name: str, format_cell: Callable[[MemoryStatistics], str]) -> list[str]:
-        return [name.replace("_", " "), *map(format_cell, columns.values())]
+        return [name.replace("_ns", "_time").replace("_", " "), *map(format_cell, columns.values())]
 
     def format_field(name: str) -> Callable[[MemoryStatistics], str]:
         return lambda memory: _format_value(name, getattr(memory, name))

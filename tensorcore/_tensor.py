@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
 
@@ -87,9 +87,12 @@ class Tensor(native.ArrayHolder):
         elif device != "cpu" and find_device(device) != pool.device:
             raise ValueError(f"device {device} was asked for, but {pool!r} has its memory on {pool.device}: leave one of them out")
         array = pool._make_empty(pool, shape, dtype)
-        if array is None:
-            pool._refuse(_count_bytes(shape, dtype))
-        return native.holder(cls, array, pool)
+        return native.holder(cls, array, pool) if array is not None else cls._refuse(pool, shape, dtype)
+
+    @classmethod
+    def _refuse(cls, pool: MemoryPool, shape: Any, dtype: npt.DTypeLike) -> NoReturn:
+        """Raise what it means that the pool gave no storage."""
+        pool._refuse(np.broadcast_to(np.zeros((), dtype), shape).nbytes)
 
     # ---- what it is -------------------------------------------------------------------------------------------------------------
 
@@ -158,7 +161,7 @@ class Tensor(native.ArrayHolder):
         found = self._array[_as_arrays(key)]
         if not isinstance(found, np.ndarray):  # one element: a view of no dimensions, which can still be written to
             found = self._array[(*key, ...) if isinstance(key, tuple) else (key, ...)]
-        return self._view(found) if np.may_share_memory(found, self._array) else self._copy_of(found)
+        return self._view(found) if _is_view(found, self._array) else self._copy_of(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._array[_as_arrays(key)] = _as_arrays(value)
@@ -207,7 +210,7 @@ class Tensor(native.ArrayHolder):
     def reshape(self, *shape: Any) -> Self:
         """Return the elements, in C order, in another shape; a view where the strides allow it, else a copy in the same pool."""
         found = self._array.reshape(*shape)
-        return self._view(found) if np.may_share_memory(found, self._array) or found.size == 0 else self._copy_of(found)
+        return self._view(found) if _is_view(found, self._array) else self._copy_of(found)
 
     def copy(self) -> Self:
         """Return a new tensor with the same elements, in C order, from the same pool."""
@@ -260,6 +263,11 @@ class Tensor(native.ArrayHolder):
 Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
 
 
+def _is_view(found: Array, array: Array) -> bool:
+    """Return whether a result of NumPy lies in the memory of the array that it was made from; one without elements lies anywhere."""
+    return found.size == 0 or np.may_share_memory(found, array)
+
+
 def _as_arrays(value: Any) -> Any:
     """Return a key or value with its tensors as arrays."""
     if isinstance(value, Tensor):
@@ -267,10 +275,6 @@ def _as_arrays(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_as_arrays, value))
     return value
-
-
-def _count_bytes(shape: Any, dtype: npt.DTypeLike) -> int:
-    return np.broadcast_to(np.zeros((), dtype), shape).nbytes
 
 
 def _rebuild(kind: type[Tensor], array: Array, device: str) -> Tensor:

@@ -48,6 +48,20 @@ def test_an_array_that_finds_no_memory_raises_the_same_error() -> None:
         assert pool.total_allocated == 0
 
 
+def test_callbacks_run_once_for_a_tensor_of_the_global_pool() -> None:
+    """The constructor's short way in C climbs the ladder once and raises the same error."""
+    calls: list[int] = []
+    with tc.MemoryPool(limit="1MiB") as pool:
+        old = tc.set_global_memory_pool(pool)
+        try:
+            pool.on_out_of_memory(lambda _, nbytes: calls.append(nbytes))
+            with pytest.raises(tc.OutOfMemoryError) as caught:
+                tc.Tensor((1024, 1024))
+        finally:
+            tc.set_global_memory_pool(old or tc.MemoryPool(name="cpu"))
+    assert (calls, caught.value.requested) == ([8 * MIB], 8 * MIB)
+
+
 def test_the_error_survives_pickling() -> None:
     """Workers of a process pool send their errors this way."""
     with tc.MemoryPool(limit="1MiB") as pool, pytest.raises(tc.OutOfMemoryError) as caught:

@@ -33,11 +33,9 @@ static int read_shape(PyObject *shape, Py_ssize_t *dimensions) {
     return dimensions[0] == -1 && PyErr_Occurred() ? -1 : 1;
   }
   PyObject *items = PySequence_Tuple(shape); /* the same object where it is a tuple */
-  if (items == NULL)
-    return -1;
+  if (items == NULL) return -1;
   Py_ssize_t count = PyTuple_Size(items);
-  if (count > TCI_MAX_DIMENSIONS)
-    PyErr_Format(PyExc_ValueError, "a shape has at most %d dimensions, not %zd", TCI_MAX_DIMENSIONS, count);
+  if (count > TCI_MAX_DIMENSIONS) PyErr_Format(PyExc_ValueError, "a shape has at most %d dimensions, not %zd", TCI_MAX_DIMENSIONS, count);
   for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++)
     dimensions[i] = PyNumber_AsSsize_t(PyTuple_GetItem(items, i), PyExc_OverflowError);
   Py_DECREF(items);
@@ -47,8 +45,7 @@ static int read_shape(PyObject *shape, Py_ssize_t *dimensions) {
 /* 0, or -1 with a TypeError set: raw memory can't hold references. */
 static int refuse_objects(PyObject *descr) {
   int type_number = ((tci_descr *)descr)->type_number;
-  if ((type_number >= 0 && type_number <= TYPE_CLONGDOUBLE) || type_number == TYPE_HALF)
-    return 0;
+  if ((type_number >= 0 && type_number <= TYPE_CLONGDOUBLE) || type_number == TYPE_HALF) return 0;
   PyObject *has_object = PyObject_GetAttrString(descr, "hasobject");
   int refused = has_object == NULL ? -1 : PyObject_IsTrue(has_object);
   Py_XDECREF(has_object);
@@ -61,13 +58,11 @@ static Py_ssize_t array_nbytes(tci_array *array) {
   Py_ssize_t nbytes = -1;
   if (array->dimension_count > 0) {
     for (int i = 0; i < array->dimension_count; i++)
-      if (array->dimensions[i] == 0)
-        return 0;
+      if (array->dimensions[i] == 0) return 0;
     return array->dimensions[0] * array->strides[0];
   }
   PyObject *object = PyObject_GetAttrString((PyObject *)array, "nbytes");
-  if (object != NULL)
-    nbytes = PyLong_AsSsize_t(object);
+  if (object != NULL) nbytes = PyLong_AsSsize_t(object);
   Py_XDECREF(object);
   return nbytes;
 }
@@ -76,14 +71,12 @@ static Py_ssize_t array_nbytes(tci_array *array) {
 static PyObject *array_adopt(tci_array *array, tc_pool *pool, int zeroed) {
   Py_ssize_t nbytes = array_nbytes(array);
   void *block = NULL;
-  if (nbytes >= 0 && pool != NULL)
-    block = zeroed ? tc_pool_alloc_zeroed(pool, (size_t)nbytes) : tc_pool_alloc(pool, (size_t)nbytes);
+  if (nbytes >= 0 && pool != NULL) block = zeroed ? tc_pool_alloc_zeroed(pool, (size_t)nbytes) : tc_pool_alloc(pool, (size_t)nbytes);
   if (block == NULL) {
     Py_DECREF((PyObject *)array);
     return nbytes < 0 ? NULL : Py_NewRef(Py_None);
   }
-  if (track != NULL)
-    track(TRACEMALLOC_DOMAIN, (uintptr_t)block, (size_t)nbytes);
+  if (track != NULL) track(TRACEMALLOC_DOMAIN, (uintptr_t)block, (size_t)nbytes);
   array->data = block;
   array->mem_handler = Py_NewRef(block_handler);
   array->flags |= TCI_ARRAY_OWNDATA;
@@ -94,11 +87,9 @@ PyObject *tci_array_make(PyObject *pool_object, PyObject *shape, PyObject *dtype
   tc_pool *pool;
   Py_ssize_t dimensions[TCI_MAX_DIMENSIONS];
   int dimension_count;
-  if (tci_pool_argument(pool_object, &pool) < 0 || (dimension_count = read_shape(shape, dimensions)) < 0)
-    return NULL;
+  if (tci_pool_argument(pool_object, &pool) < 0 || (dimension_count = read_shape(shape, dimensions)) < 0) return NULL;
   PyObject *descr = tci_numpy_descr(dtype);
-  if (descr == NULL)
-    return NULL;
+  if (descr == NULL) return NULL;
   if (refuse_objects(descr) < 0) {
     Py_DECREF(descr);
     return NULL;

@@ -1,7 +1,7 @@
 /* holder.c - ArrayHolder, the base type of Tensor: an array, its pool, the array's buffer, and the common constructor at C speed.
  *
- * `Type(shape)` and `Type(shape, dtype)` on the default pool are made here; every other call, a refusal too, goes to the subclass's
- * `_make(*args, **kwargs)`, which alone defines what the arguments mean. Limit: no short way on free-threaded Python, where reading the
+ * `Type(shape)` and `Type(shape, dtype)` on the default pool are made here; every other call goes to the subclass's `_make(*args,
+ * **kwargs)`, which alone defines what the arguments mean, and a refusal of the pool to its `_refuse(pool, shape, dtype)`, which raises. Limit: no short way on free-threaded Python, where reading the
  * default pool would need a lock.
  */
 #include "native.h"
@@ -18,6 +18,7 @@ typedef struct holder {
 static PyObject *default_pool;  /* owned, or NULL; read and written with the GIL held */
 static PyObject *default_dtype; /* owned for good: float64 */
 static PyObject *make_name;     /* owned for good: "_make" */
+static PyObject *refuse_name;   /* owned for good: "_refuse" */
 
 /* set_default_pool(pool or None): what Type(shape) allocates from; None: ask _make. */
 PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool) {
@@ -39,29 +40,28 @@ static PyObject *holder_of(PyTypeObject *type, PyObject *array, PyObject *pool) 
   return (PyObject *)self;
 }
 
-/* The array of a call that needs no thought, or NULL: with an error set, or because it needs _make. */
-static PyObject *default_array(PyObject *args, PyObject *kwargs, PyObject *pool) {
 #ifdef Py_GIL_DISABLED
-  return NULL;
+static const int short_way = 0;
+#else
+static const int short_way = 1;
 #endif
-  Py_ssize_t count = PyTuple_Size(args);
-  if (pool == NULL || kwargs != NULL || count < 1 || count > 2)
-    return NULL;
-  PyObject *array = tci_array_make(pool, PyTuple_GetItem(args, 0), count == 2 ? PyTuple_GetItem(args, 1) : default_dtype, 0);
-  if (array != Py_None)
-    return array;
+
+static PyObject *holder_default(PyTypeObject *type, PyObject *pool, PyObject *shape, PyObject *dtype) {
+  PyObject *array = tci_array_make(pool, shape, dtype, 0);
+  if (array != Py_None) return array == NULL ? NULL : holder_of(type, array, pool);
   Py_DECREF(array);
-  return NULL;
+  return PyObject_CallMethodObjArgs((PyObject *)type, refuse_name, pool, shape, dtype, NULL);
 }
 
 static PyObject *holder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *pool = default_pool;
-  Py_XINCREF(pool); /* a dtype's or a shape's own code may replace the default meanwhile */
-  PyObject *array = default_array(args, kwargs, pool);
-  PyObject *self = array != NULL ? holder_of(type, array, pool) : NULL;
-  Py_XDECREF(pool);
-  if (self != NULL || PyErr_Occurred())
+  Py_ssize_t count = PyTuple_Size(args);
+  PyObject *self;
+  if (short_way && default_pool != NULL && kwargs == NULL && (count == 1 || count == 2)) {
+    PyObject *pool = Py_NewRef(default_pool); /* code behind the shape or the dtype may replace the default meanwhile */
+    self = holder_default(type, pool, PyTuple_GetItem(args, 0), count == 2 ? PyTuple_GetItem(args, 1) : default_dtype);
+    Py_DECREF(pool);
     return self;
+  }
   PyObject *make = PyObject_GetAttr((PyObject *)type, make_name);
   self = make == NULL ? NULL : PyObject_Call(make, args, kwargs);
   Py_XDECREF(make);
@@ -71,8 +71,7 @@ static PyObject *holder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 /* holder(type, array, pool): an instance around an array that exists. */
 PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  if (tci_expect("holder", count, 3) < 0)
-    return NULL;
+  if (tci_expect("holder", count, 3) < 0) return NULL;
   return holder_of((PyTypeObject *)arguments[0], Py_NewRef(arguments[1]), arguments[2]);
 }
 
@@ -99,28 +98,27 @@ static void holder_dealloc(PyObject *self) {
 
 static int holder_getbuffer(PyObject *self, Py_buffer *view, int flags) {
   PyObject *array = ((holder *)self)->array;
-  if (array != NULL)
-    return PyObject_GetBuffer(array, view, flags); /* the view refers to the array, which releases it */
+  if (array != NULL) return PyObject_GetBuffer(array, view, flags); /* the view refers to the array, which releases it */
   view->obj = NULL;
   PyErr_SetString(PyExc_BufferError, "this object holds no array");
   return -1;
 }
 
 static PyMemberDef holder_members[] = {
-  {"_array", T_OBJECT_EX, offsetof(holder, array), READONLY, NULL},
-  {"_pool", T_OBJECT_EX, offsetof(holder, pool), READONLY, NULL},
-  {NULL, 0, 0, 0, NULL},
+    {"_array", T_OBJECT_EX, offsetof(holder, array), READONLY, NULL},
+    {"_pool", T_OBJECT_EX, offsetof(holder, pool), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot holder_slots[] = {
-  {Py_tp_doc, (void *)"An array, the pool it came from, and the array's buffer."},
-  {Py_tp_new, (void *)holder_new},
-  {Py_tp_traverse, (void *)holder_traverse},
-  {Py_tp_clear, (void *)holder_clear},
-  {Py_tp_dealloc, (void *)holder_dealloc},
-  {Py_tp_members, holder_members},
-  {Py_bf_getbuffer, (void *)holder_getbuffer},
-  {0, NULL},
+    {Py_tp_doc, (void *)"An array, the pool it came from, and the array's buffer."},
+    {Py_tp_new, (void *)holder_new},
+    {Py_tp_traverse, (void *)holder_traverse},
+    {Py_tp_clear, (void *)holder_clear},
+    {Py_tp_dealloc, (void *)holder_dealloc},
+    {Py_tp_members, holder_members},
+    {Py_bf_getbuffer, (void *)holder_getbuffer},
+    {0, NULL},
 };
 
 static PyType_Spec holder_spec = {"tensorcore._native.ArrayHolder", sizeof(holder), 0,
@@ -129,5 +127,6 @@ static PyType_Spec holder_spec = {"tensorcore._native.ArrayHolder", sizeof(holde
 PyObject *tci_holder_setup(void) {
   default_dtype = tci_numpy_descr((PyObject *)&PyFloat_Type);
   make_name = PyUnicode_InternFromString("_make");
-  return default_dtype == NULL || make_name == NULL ? NULL : PyType_FromSpec(&holder_spec);
+  refuse_name = PyUnicode_InternFromString("_refuse");
+  return default_dtype == NULL || make_name == NULL || refuse_name == NULL ? NULL : PyType_FromSpec(&holder_spec);
 }

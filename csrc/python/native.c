@@ -7,8 +7,7 @@
 #include "bindings.h"
 
 int tci_expect(const char *function, Py_ssize_t given, Py_ssize_t expected) {
-  if (given == expected)
-    return 0;
+  if (given == expected) return 0;
   PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", function, expected, given);
   return -1;
 }
@@ -16,8 +15,7 @@ int tci_expect(const char *function, Py_ssize_t given, Py_ssize_t expected) {
 /* A size in bytes; -1 with a Python error set. */
 static Py_ssize_t size_argument(PyObject *object) {
   Py_ssize_t nbytes = PyNumber_AsSsize_t(object, PyExc_OverflowError);
-  if (nbytes < 0 && !PyErr_Occurred())
-    PyErr_Format(PyExc_ValueError, "a size is at least 0 bytes, not %zd", nbytes);
+  if (nbytes < 0 && !PyErr_Occurred()) PyErr_Format(PyExc_ValueError, "a size is at least 0 bytes, not %zd", nbytes);
   return nbytes < 0 ? -1 : nbytes;
 }
 
@@ -35,15 +33,11 @@ static PyObject *native_allocate(PyObject *module, PyObject *const *arguments, P
 static PyObject *native_deallocate(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
   tc_pool *pool;
-  if (tci_expect("deallocate", count, 3) < 0 || tci_pool_argument(arguments[0], &pool) < 0)
-    return NULL;
+  if (tci_expect("deallocate", count, 3) < 0 || tci_pool_argument(arguments[0], &pool) < 0) return NULL;
   void *address = PyLong_AsVoidPtr(arguments[1]);
-  if (address == NULL && PyErr_Occurred())
-    return NULL;
-  if (pool == NULL)
-    return PyLong_FromLong(TC_CLOSED);
-  if (arguments[2] == Py_None)
-    return PyLong_FromLong(tc_pool_free(pool, address));
+  if (address == NULL && PyErr_Occurred()) return NULL;
+  if (pool == NULL) return PyLong_FromLong(TC_CLOSED);
+  if (arguments[2] == Py_None) return PyLong_FromLong(tc_pool_free(pool, address));
   Py_ssize_t nbytes = size_argument(arguments[2]);
   return nbytes < 0 ? NULL : PyLong_FromLong(tc_pool_free_sized(pool, address, (size_t)nbytes));
 }
@@ -58,27 +52,27 @@ static PyObject *native_layout_matches(PyObject *module, PyObject *unused) {
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef native_methods[] = {
-  {"allocate", FAST(native_allocate), METH_FASTCALL, "allocate(pool, nbytes) -> address, 0 where the pool refused"},
-  {"deallocate", FAST(native_deallocate), METH_FASTCALL, "deallocate(pool, address, nbytes or None) -> status"},
-  {"empty", FAST(tci_array_empty), METH_FASTCALL, "empty(pool, shape, dtype) -> array that owns its block, None where the pool refused"},
-  {"zeros", FAST(tci_array_zeros), METH_FASTCALL, "zeros(pool, shape, dtype) -> the same, cleared"},
-  {"holder", FAST(tci_holder_wrap), METH_FASTCALL, "holder(type, array, pool) -> an ArrayHolder around them"},
-  {"set_default_pool", tci_holder_set_default_pool, METH_O, "set_default_pool(pool or None) -> None"},
-  {"pool_open", FAST(tci_pool_open), METH_FASTCALL, "pool_open(pool, address) -> None"},
-  {"pool_close", tci_pool_close, METH_O, "pool_close(pool) -> the address it had"},
-  {"pool_address", tci_pool_address, METH_O, "pool_address(pool) -> address, 0 where closed"},
-  {"array_layout_matches", native_layout_matches, METH_NOARGS, "array_layout_matches() -> whether empty and zeros suit this NumPy"},
-  {"hook_attach", tci_hook_attach, METH_O, "hook_attach(repoint) -> None"},
-  {"hook_set_pool", tci_hook_set_pool, METH_O, "hook_set_pool(pool or None) -> None"},
-  {"hook_pool", tci_hook_pool, METH_NOARGS, "hook_pool() -> the installed pool's address, 0 where none is"},
-  {"hook_handler_address", tci_hook_handler_address, METH_NOARGS, "hook_handler_address() -> where NumPy's default handler lies"},
-  {"hook_context_handler", tci_hook_context_handler, METH_O, "hook_context_handler(pool) -> capsule"},
-  {"hook_set_context", tci_hook_set_context, METH_O, "hook_set_context(capsule or None) -> the old capsule"},
-  {NULL, NULL, 0, NULL},
+    {"allocate", FAST(native_allocate), METH_FASTCALL, "allocate(pool, nbytes) -> address, 0 where the pool refused"},
+    {"deallocate", FAST(native_deallocate), METH_FASTCALL, "deallocate(pool, address, nbytes or None) -> status"},
+    {"empty", FAST(tci_array_empty), METH_FASTCALL, "empty(pool, shape, dtype) -> array that owns its block, None where the pool refused"},
+    {"zeros", FAST(tci_array_zeros), METH_FASTCALL, "zeros(pool, shape, dtype) -> the same, cleared"},
+    {"holder", FAST(tci_holder_wrap), METH_FASTCALL, "holder(type, array, pool) -> an ArrayHolder around them"},
+    {"set_default_pool", tci_holder_set_default_pool, METH_O, "set_default_pool(pool or None) -> None"},
+    {"pool_open", FAST(tci_pool_open), METH_FASTCALL, "pool_open(pool, address) -> None"},
+    {"pool_close", tci_pool_close, METH_O, "pool_close(pool) -> the address it had"},
+    {"pool_address", tci_pool_address, METH_O, "pool_address(pool) -> address, 0 where closed"},
+    {"array_layout_matches", native_layout_matches, METH_NOARGS, "array_layout_matches() -> whether empty and zeros suit this NumPy"},
+    {"hook_attach", tci_hook_attach, METH_O, "hook_attach(repoint) -> None"},
+    {"hook_set_pool", tci_hook_set_pool, METH_O, "hook_set_pool(pool or None) -> None"},
+    {"hook_pool", tci_hook_pool, METH_NOARGS, "hook_pool() -> the installed pool's address, 0 where none is"},
+    {"hook_handler_address", tci_hook_handler_address, METH_NOARGS, "hook_handler_address() -> where NumPy's default handler lies"},
+    {"hook_context_handler", tci_hook_context_handler, METH_O, "hook_context_handler(pool) -> capsule"},
+    {"hook_set_context", tci_hook_set_context, METH_O, "hook_set_context(capsule or None) -> the old capsule"},
+    {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef native_module = {
-  PyModuleDef_HEAD_INIT, "tensorcore._native", "The C functions behind tensorcore._lib.", -1, native_methods, NULL, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "tensorcore._native", "The C functions behind tensorcore._lib.", -1, native_methods, NULL, NULL, NULL, NULL,
 };
 
 static int add_types(PyObject *module) {
@@ -91,8 +85,7 @@ static int add_types(PyObject *module) {
 }
 
 void *tci_native_module(void) {
-  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0)
-    return NULL;
+  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0) return NULL;
   PyObject *module = PyModule_Create(&native_module);
   if (module != NULL && add_types(module) < 0) {
     Py_DECREF(module);

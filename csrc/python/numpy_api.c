@@ -25,12 +25,10 @@ static void **numpy_api; /* written once, under the import lock */
 
 int tci_numpy_load(void) {
   PyObject *module = PyImport_ImportModule("numpy._core._multiarray_umath");
-  if (module == NULL)
-    return -1;
+  if (module == NULL) return -1;
   PyObject *capsule = PyObject_GetAttrString(module, "_ARRAY_API");
   Py_DECREF(module);
-  if (capsule == NULL)
-    return -1;
+  if (capsule == NULL) return -1;
   numpy_api = PyCapsule_GetPointer(capsule, NULL);
   Py_DECREF(capsule); /* NumPy's module keeps it alive */
   return numpy_api == NULL ? -1 : 0;
@@ -44,19 +42,14 @@ PyObject *tci_numpy_array(PyObject *descr, int dimension_count, Py_ssize_t *dime
 
 PyObject *tci_numpy_descr(PyObject *dtype) {
   PyObject *descr = NULL;
-  if (PyObject_TypeCheck(dtype, (PyTypeObject *)numpy_api[SLOT_DESCR_TYPE]))
-    return Py_NewRef(dtype);
+  if (PyObject_TypeCheck(dtype, (PyTypeObject *)numpy_api[SLOT_DESCR_TYPE])) return Py_NewRef(dtype);
   ((descr_converter)numpy_api[SLOT_DESCR_CONVERTER])(dtype, &descr);
   return descr;
 }
 
-PyObject *tci_numpy_set_handler(PyObject *capsule) {
-  return ((set_handler)numpy_api[SLOT_SET_HANDLER])(capsule);
-}
+PyObject *tci_numpy_set_handler(PyObject *capsule) { return ((set_handler)numpy_api[SLOT_SET_HANDLER])(capsule); }
 
-PyObject *tci_numpy_default_handler(void) {
-  return *(PyObject **)numpy_api[SLOT_DEFAULT_HANDLER];
-}
+PyObject *tci_numpy_default_handler(void) { return *(PyObject **)numpy_api[SLOT_DEFAULT_HANDLER]; }
 
 /* An array that NumPy itself allocated owns its data through the current handler: were a field elsewhere, these could not all agree. */
 int tci_numpy_layout_matches(void) {
@@ -68,8 +61,7 @@ int tci_numpy_layout_matches(void) {
   if (array != NULL)
     matches = array->dimension_count == 2 && array->dimensions[0] == 3 && array->dimensions[1] == 5 && array->strides[0] == 40 &&
               array->strides[1] == 8 && array->base == NULL && array->descr == descr && (array->flags & TCI_ARRAY_OWNDATA) &&
-              array->weak_references == NULL && array->mem_handler == handler &&
-              ((tci_descr *)descr)->type_number == TYPE_DOUBLE;
+              array->weak_references == NULL && array->mem_handler == handler && ((tci_descr *)descr)->type_number == TYPE_DOUBLE;
   Py_XDECREF((PyObject *)array);
   Py_XDECREF(descr);
   Py_XDECREF(handler);

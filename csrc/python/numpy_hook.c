@@ -15,9 +15,7 @@ static tci_handler target_copy;  /* what the default capsule points to where re-
 static tci_allocator original;   /* NumPy's own functions, read before ours can be called */
 static tc_pool *installed_pool;  /* atomic; NULL: pass on */
 
-static tc_pool *pool_now(void) {
-  return __atomic_load_n(&installed_pool, __ATOMIC_ACQUIRE);
-}
+static tc_pool *pool_now(void) { return __atomic_load_n(&installed_pool, __ATOMIC_ACQUIRE); }
 
 /* ---- what NumPy calls ------------------------------------------------------------------------------------------------------------- */
 
@@ -29,8 +27,7 @@ void *tci_hook_malloc(void *context, size_t nbytes) {
 void *tci_hook_calloc(void *context, size_t count, size_t nbytes) {
   tc_pool *pool = pool_now();
   size_t total;
-  if (pool == NULL)
-    return original.calloc(context, count, nbytes);
+  if (pool == NULL) return original.calloc(context, count, nbytes);
   return __builtin_mul_overflow(count, nbytes, &total) ? NULL : tc_pool_alloc_zeroed(pool, total);
 }
 
@@ -38,11 +35,9 @@ void *tci_hook_calloc(void *context, size_t count, size_t nbytes) {
 static void *block_move(void *context, tc_pool *owner, void *ptr, size_t nbytes) {
   tc_pool *pool = pool_now();
   tc_block block;
-  if (pool == owner)
-    return NULL;
+  if (pool == owner) return NULL;
   void *moved = pool != NULL ? tc_pool_alloc(pool, nbytes) : original.malloc(context, nbytes);
-  if (moved == NULL)
-    return NULL;
+  if (moved == NULL) return NULL;
   tc_block_find(ptr, &block);
   memcpy(moved, ptr, block.requested < nbytes ? block.requested : nbytes);
   tc_free(ptr);
@@ -50,27 +45,23 @@ static void *block_move(void *context, tc_pool *owner, void *ptr, size_t nbytes)
 }
 
 void *tci_hook_realloc(void *context, void *ptr, size_t nbytes) {
-  if (ptr == NULL)
-    return tci_hook_malloc(context, nbytes);
+  if (ptr == NULL) return tci_hook_malloc(context, nbytes);
   tc_pool *owner = tc_pool_of(ptr);
-  if (owner == NULL)
-    return original.realloc(context, ptr, nbytes);
+  if (owner == NULL) return original.realloc(context, ptr, nbytes);
   void *grown = tc_pool_realloc(owner, ptr, nbytes);
   return grown != NULL ? grown : block_move(context, owner, ptr, nbytes);
 }
 
 /* A refused free of our own memory (a double free inside NumPy) is counted by the pool and must not reach the C library. */
 void tci_hook_free(void *context, void *ptr, size_t nbytes) {
-  if (tc_free(ptr) == TC_INVALID_FREE && tc_pool_of(ptr) == NULL)
-    original.free(context, ptr, nbytes);
+  if (tc_free(ptr) == TC_INVALID_FREE && tc_pool_of(ptr) == NULL) original.free(context, ptr, nbytes);
 }
 
 /* ---- process-wide ------------------------------------------------------------------------------------------------------------------ */
 
 int tci_hook_setup(void) {
   tci_handler *handler = PyCapsule_GetPointer(tci_numpy_default_handler(), TCI_HANDLER_CAPSULE);
-  if (handler == NULL)
-    return -1;
+  if (handler == NULL) return -1;
   original = handler->allocator;
   return 0;
 }
@@ -89,14 +80,12 @@ PyObject *tci_hook_attach(PyObject *module, PyObject *repoint) {
   PyObject *capsule = tci_numpy_default_handler();
   tci_handler *handler = PyCapsule_GetPointer(capsule, TCI_HANDLER_CAPSULE);
   int copy = PyObject_IsTrue(repoint);
-  if (handler == NULL || copy < 0)
-    return NULL;
+  if (handler == NULL || copy < 0) return NULL;
   if (handler->version != 1)
     return PyErr_Format(PyExc_RuntimeError, "NumPy's memory handler has version %d; this hook knows version 1", handler->version);
   if (copy && target != &target_copy) {
     target_copy = *handler;
-    if (PyCapsule_SetPointer(capsule, &target_copy) != 0)
-      return NULL;
+    if (PyCapsule_SetPointer(capsule, &target_copy) != 0) return NULL;
     handler = &target_copy;
   }
   target = handler;
@@ -109,8 +98,7 @@ PyObject *tci_hook_attach(PyObject *module, PyObject *repoint) {
 PyObject *tci_hook_set_pool(PyObject *module, PyObject *object) {
   (void)module;
   tc_pool *pool = NULL;
-  if (object != Py_None && tci_pool_argument(object, &pool) < 0)
-    return NULL;
+  if (object != Py_None && tci_pool_argument(object, &pool) < 0) return NULL;
   if (target == NULL) {
     PyErr_SetString(PyExc_RuntimeError, "set_pool before attach");
     return NULL;
@@ -150,11 +138,9 @@ static void context_handler_free(PyObject *capsule) {
 PyObject *tci_hook_context_handler(PyObject *module, PyObject *object) {
   (void)module;
   tc_pool *pool;
-  if (tci_pool_argument(object, &pool) < 0)
-    return NULL;
+  if (tci_pool_argument(object, &pool) < 0) return NULL;
   tci_handler *handler = calloc(1, sizeof *handler);
-  if (handler == NULL)
-    return PyErr_NoMemory();
+  if (handler == NULL) return PyErr_NoMemory();
   strcpy(handler->name, "tensorcore");
   handler->version = 1;
   handler->allocator = (tci_allocator){object, context_malloc, context_calloc, tci_hook_realloc, tci_hook_free};

@@ -18,9 +18,9 @@ static void pool_handle_dealloc(PyObject *self) {
 }
 
 static PyType_Slot pool_handle_slots[] = {
-  {Py_tp_doc, (void *)"The address of a pool."},
-  {Py_tp_dealloc, (void *)pool_handle_dealloc},
-  {0, NULL},
+    {Py_tp_doc, (void *)"The address of a pool."},
+    {Py_tp_dealloc, (void *)pool_handle_dealloc},
+    {0, NULL},
 };
 
 static PyType_Spec pool_handle_spec = {"tensorcore._native.PoolHandle", sizeof(pool_handle), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
@@ -32,8 +32,7 @@ PyObject *tci_pool_handle_setup(void) {
 }
 
 static pool_handle *as_pool_handle(PyObject *object) {
-  if (PyObject_TypeCheck(object, pool_handle_type))
-    return (pool_handle *)object;
+  if (PyObject_TypeCheck(object, pool_handle_type)) return (pool_handle *)object;
   PyErr_Format(PyExc_TypeError, "a MemoryPool was expected, not %R", object);
   return NULL;
 }
@@ -41,8 +40,7 @@ static pool_handle *as_pool_handle(PyObject *object) {
 tc_pool *tci_pool_now(PyObject *pool) { return __atomic_load_n(&((pool_handle *)pool)->pool, __ATOMIC_ACQUIRE); }
 
 int tci_pool_argument(PyObject *object, tc_pool **pool) {
-  if (as_pool_handle(object) == NULL)
-    return -1;
+  if (as_pool_handle(object) == NULL) return -1;
   *pool = tci_pool_now(object);
   return 0;
 }
@@ -51,8 +49,7 @@ PyObject *tci_pool_open(PyObject *module, PyObject *const *arguments, Py_ssize_t
   (void)module;
   pool_handle *handle = tci_expect("pool_open", count, 2) < 0 ? NULL : as_pool_handle(arguments[0]);
   tc_pool *pool = handle == NULL ? NULL : PyLong_AsVoidPtr(arguments[1]);
-  if (PyErr_Occurred())
-    return NULL;
+  if (PyErr_Occurred()) return NULL;
   __atomic_store_n(&handle->pool, pool, __ATOMIC_RELEASE);
   return Py_NewRef(Py_None);
 }
