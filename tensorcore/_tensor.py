@@ -264,7 +264,7 @@ Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defi
 
 
 def _is_view(found: Array, array: Array) -> bool:
-    """Return whether a result of NumPy lies in the memory of the array that it was made from; one without elements lies anywhere."""
+    """Return whether a result of NumPy lies in the memory of the array that it was made from; one without elements has none."""
     return found.size == 0 or np.may_share_memory(found, array)
 
 

@@ -51,7 +51,8 @@ def test_the_figures_of_known_work(pool: tc.MemoryPool) -> None:
         pool.deallocate(address)
     statistics = pool.statistics
     assert statistics.requested == tc.ByteStatistic(500, 1000, 1000, 500)
-    assert statistics.allocated == tc.ByteStatistic(640, 1280, 1280, 640)
+    assert dataclasses.replace(statistics.allocated, peak=0) == tc.ByteStatistic(640, 0, 1280, 640)
+    assert 1000 <= statistics.allocated.peak <= 1280  # sampled by the core, never below the peak of the requests
     assert (statistics.allocation_count, statistics.deallocation_count) == (10, 5)
     assert statistics.hits + statistics.misses == 10
     assert statistics.upstream_calls >= 1
