@@ -31,6 +31,7 @@ _SECTIONS = {
     "zeroed": "zeroed memory, per block",
     "trace": "a tensor program's mix, per replaced block",
 }
+_SERIES = ("pair", "batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,9 @@ def bench_host(peers: Sequence[str], rounds: int, quick: bool) -> list[Section]:
             contenders.append(_Contender("glibc aligned", "aligned", environment))
     columns = [contender.column for contender in contenders]
     ratio = ("glibc", "tensorcore") if "glibc" in environments else None
-    sections = [Section(f"host {case}", title, columns, ratio=ratio) for case, title in _SECTIONS.items()]
+    sections = [
+        Section(f"host {case}", title, columns, ratio=ratio, is_series=case in _SERIES) for case, title in _SECTIONS.items()
+    ]
     with Steps(rounds * len(contenders) * len(sections)) as steps:
         for _ in range(rounds):
             for section, case in zip(sections, _SECTIONS, strict=True):

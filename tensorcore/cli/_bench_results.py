@@ -47,6 +47,7 @@ class Section:
     rows: list[Row] = field(default_factory=list)
     ratio: tuple[str, str] | None = None
     notes: list[str] = field(default_factory=list)
+    is_series: bool = False  # the rows are one case at growing sizes: drawn as lines, else as points
 
     def row(self, label: str) -> Row:
         """The row with this label, made if it isn't there."""
@@ -125,7 +126,7 @@ def _row_data(section: Section, row: Row) -> dict[str, Any]:
 
 
 def plot(sections: Sequence[Section], path: Path) -> None:
-    """One panel per table: time against row, a line per column, logarithmic.
+    """One panel per table: time of each row, logarithmic, a colour per column.
 
     Raises ImportError where matplotlib is missing.
     """
@@ -137,9 +138,10 @@ def plot(sections: Sequence[Section], path: Path) -> None:
     longest = max(len(section.rows) for section in sections)
     figure, panels = pyplot.subplots(len(sections), 1, figsize=(max(8, 0.28 * longest), 5 * len(sections)), squeeze=False)
     for section, panel in zip(sections, panels[:, 0], strict=True):
+        style = "-" if section.is_series else "none"
         for column in section.columns:
             points = [(position, m) for position, row in enumerate(section.rows) if (m := row.median(column)) is not None]
-            panel.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=column)
+            panel.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=4, linestyle=style, label=column)
         panel.set(title=section.title, yscale="log", ylabel="seconds per operation")
         panel.set_xticks(range(len(section.rows)), [row.label for row in section.rows], rotation=90, fontsize=7)
         panel.grid(visible=True, axis="y", alpha=0.3)
