@@ -2,7 +2,7 @@
 #include "internal.h"
 
 static bool run_holds(const tci_run *run, uintptr_t address) {
-  return run && run->kind >= RUN_SLAB && address >= run->start && address < run->start + (run->npages << TCI_PAGE_SHIFT);
+  return run && LOAD(run->kind) >= RUN_SLAB && address >= run->start && address < run->start + (run->npages << TCI_PAGE_SHIFT);
 }
 
 /* The run whose pages hold the address, also where the page map knows its first page only. Cost: the runs before it in the segment. */

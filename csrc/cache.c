@@ -59,11 +59,16 @@ static tci_magazine *loaded(const tci_bin *bin) {
 /* Load a magazine, hand back the one that was loaded with its count set. */
 static tci_magazine *load(tci_bin *bin, tci_magazine *magazine) {
   tci_magazine *old = loaded(bin);
-  if (old) STORE(old->count, (uint32_t)(bin->top - bin->base));
+  if (old) old->count = (uint32_t)(bin->top - bin->base);
   STORE(bin->base, magazine->entries);
   STORE(bin->top, magazine->entries + magazine->count);
   bin->end = magazine->entries + magazine->capacity;
   return old;
+}
+
+static void spare_set(tci_bin *bin, tci_magazine *magazine) {
+  bin->spare = magazine;
+  STORE(bin->spare_count, magazine ? magazine->count : 0);
 }
 
 bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
@@ -71,14 +76,14 @@ bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
   tc_pool *pool = cache->pool;
   if (!tci_cache_enter_wait(cache)) return false;
   if (bin->top != bin->base) return true;
-  if (bin->spare && bin->spare->count) {
-    STORE(bin->spare, load(bin, bin->spare));
+  if (bin->spare_count) {
+    spare_set(bin, load(bin, bin->spare));
     return true;
   }
   tci_cache_exit(cache->thread);
   tci_stats_publish_bin(cache, class);
   tci_magazine *magazine = tci_depot_get(pool, class);
-  if (!magazine) magazine = tci_obtain_blocks(pool, class);
+  if (!magazine) magazine = tci_obtain_blocks(pool, class, nbytes);
   if (!magazine) return false;
   tci_class_learn(pool, nbytes, magazine->count * (size_t)pool->classes[class].block_size);
   if (!tci_cache_enter_wait(cache)) {
@@ -89,7 +94,7 @@ bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
   BUMP(bin->balance, magazine->count);
   tci_magazine *empty = bin->spare, *old = load(bin, magazine);
   if (!old) return true;
-  STORE(bin->spare, old);
+  spare_set(bin, old);
   if (!empty) return true;
   tci_cache_exit(cache->thread);
   tci_magazine_put(pool, empty);
@@ -103,11 +108,11 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
   if (bin->top != bin->end) return true;
   tci_magazine *spare = bin->spare;
   if (spare && spare->count == 0) {
-    STORE(bin->spare, load(bin, spare));
+    spare_set(bin, load(bin, spare));
     return true;
   }
-  if (spare) BUMP(bin->balance, -(int64_t)spare->count);
-  STORE(bin->spare, NULL);
+  BUMP(bin->balance, -(int64_t)bin->spare_count);
+  spare_set(bin, NULL);
   tci_cache_exit(cache->thread);
   tci_stats_publish_bin(cache, index);
   if (spare && index < TCI_CLASSES)
@@ -121,7 +126,7 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
     tci_magazine_put(pool, magazine);
     return false;
   }
-  STORE(bin->spare, load(bin, magazine));
+  spare_set(bin, load(bin, magazine));
   return true;
 }
 
@@ -129,11 +134,11 @@ bool tci_cache_make_room(tci_cache *cache, unsigned index) {
 static void bin_unload(tci_bin *bin, tci_magazine **list) {
   tci_magazine *both[2] = {loaded(bin), bin->spare};
   BUMP(bin->balance, -(int64_t)tci_bin_depth(bin));
-  if (both[0]) STORE(both[0]->count, (uint32_t)(bin->top - bin->base));
+  if (both[0]) both[0]->count = (uint32_t)(bin->top - bin->base);
   STORE(bin->top, NULL);
   STORE(bin->base, NULL);
   bin->end = NULL;
-  STORE(bin->spare, NULL);
+  spare_set(bin, NULL);
   for (int i = 0; i < 2; i++) {
     if (!both[i]) continue;
     both[i]->next = *list;
@@ -267,7 +272,8 @@ void tci_cache_retire(tci_cache *cache) {
   pthread_mutex_unlock(&pool->collect);
 }
 
-void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor) { /* the other threads are gone, perhaps in the middle of a call */
+void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor) { /* the other threads are gone */
+  STORE(pool->purging, 0);
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
     if (!cache->thread || cache->thread == survivor) continue;
     cache->thread = NULL;

@@ -55,13 +55,13 @@ static void check_segment(check *c, tci_segment *segment) {
     EXPECT(c, run && run->start == page && run->npages && run->segment == segment, "segment %#zx: page %#zx belongs to no run",
            (size_t)segment->base, (size_t)page);
     if (c->broken) return;
-    bool is_free = run->kind == RUN_FREE;
+    bool is_free = LOAD(run->kind) == RUN_FREE;
     if (is_free)
       check_free_run(c, run, after_free);
     else
       c->used += run->npages;
-    if (run->kind == RUN_SLAB) check_slab(c, run);
-    if (run->kind == RUN_SINGLE || run->kind == RUN_LARGE) c->live += LOAD(run->state) != 0;
+    if (LOAD(run->kind) == RUN_SLAB) check_slab(c, run);
+    if (LOAD(run->kind) == RUN_SINGLE || LOAD(run->kind) == RUN_LARGE) c->live += LOAD(run->state) != 0;
     after_free = is_free;
     page += run->npages << TCI_PAGE_SHIFT;
   }
@@ -75,7 +75,7 @@ static void check_bins(check *c) {
       bool filled = c->pool->heap.filled[set][bin / 64] >> bin % 64 & 1;
       EXPECT(c, filled == (c->pool->heap.bins[set][bin] != NULL), "bin %u: its bit is wrong", bin);
       for (tci_run *run = c->pool->heap.bins[set][bin]; run; run = run->next) {
-        EXPECT(c, run->kind == RUN_FREE && (run->dirty > 0) == set, "bin %u holds run %#zx of another kind", bin, (size_t)run->start);
+        EXPECT(c, LOAD(run->kind) == RUN_FREE && (run->dirty > 0) == set, "bin %u holds run %#zx of another kind", bin, (size_t)run->start);
         pages += run->npages;
       }
     }

@@ -50,7 +50,8 @@ tci_magazine *tci_depot_get(tc_pool *pool, unsigned class) {
   if (magazine) {
     depot->full = magazine->next;
     STORE(depot->blocks, depot->blocks - magazine->count);
-    if (--depot->count < depot->low) depot->low = depot->count;
+    STORE(depot->count, depot->count - 1);
+    if (depot->count < depot->low) depot->low = depot->count;
   }
   pthread_mutex_unlock(&depot->lock);
   return magazine;
@@ -61,7 +62,7 @@ void tci_depot_put(tc_pool *pool, tci_magazine *magazine) {
   pthread_mutex_lock(&depot->lock);
   magazine->next = depot->full;
   depot->full = magazine;
-  depot->count++;
+  STORE(depot->count, depot->count + 1);
   STORE(depot->blocks, depot->blocks + magazine->count);
   pthread_mutex_unlock(&depot->lock);
 }

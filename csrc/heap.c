@@ -12,7 +12,9 @@
 void tci_heap_lock(tc_pool *pool) { pthread_mutex_lock(&pool->heap.lock); }
 
 void tci_heap_unlock(tc_pool *pool) {
-  STORE(pool->free_run_bytes, (uint64_t)pool->heap.free << TCI_PAGE_SHIFT);
+  STORE(pool->used_pages, pool->heap.used);
+  STORE(pool->dirty_pages, pool->heap.dirty);
+  STORE(pool->free_pages, pool->heap.free);
   pthread_mutex_unlock(&pool->heap.lock);
 }
 
@@ -54,7 +56,7 @@ static void bin_insert(tci_heap *heap, tci_run *run) {
   run->previous = NULL;
   run->next = *head;
   if (*head) (*head)->previous = run;
-  STORE(*head, run);
+  *head = run;
   heap->filled[dirty][bin / 64] |= (uint64_t)1 << (bin % 64);
   if (dirty) age_append(heap, run);
   heap->free += run->npages;
@@ -69,7 +71,7 @@ static void bin_remove(tci_heap *heap, tci_run *run) {
   if (run->previous)
     run->previous->next = run->next;
   else
-    STORE(heap->bins[dirty][bin], run->next);
+    heap->bins[dirty][bin] = run->next;
   if (!heap->bins[dirty][bin]) heap->filled[dirty][bin / 64] &= ~((uint64_t)1 << (bin % 64));
   if (dirty) age_remove(heap, run);
   heap->free -= run->npages;
@@ -148,7 +150,7 @@ static tci_run *take_neighbour(tc_pool *pool, const tci_run *run, bool left) {
   uintptr_t end = run->start + (run->npages << TCI_PAGE_SHIFT);
   if (left ? run->start == run->segment->base : end == run->segment->base + run->segment->nbytes) return NULL;
   tci_run *other = tci_page_map_get(left ? run->start - TCI_PAGE : end);
-  if (!other || other->kind != RUN_FREE || other->segment != run->segment) return NULL;
+  if (!other || LOAD(other->kind) != RUN_FREE || other->segment != run->segment) return NULL;
   if (left ? other->start + (other->npages << TCI_PAGE_SHIFT) != run->start : other->start != end) return NULL;
   tci_heap_take_run(pool, other);
   return other;
@@ -198,17 +200,23 @@ void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages) {
   tci_heap_give(pool, rest, LOAD(pool->tick));
 }
 
-size_t tci_heap_largest(const tc_pool *pool) { /* also without the lock, for statistics: headers stay readable */
+static size_t largest_in(tci_heap *heap, int dirty) {
   size_t largest = 0;
-  for (int dirty = 0; dirty < 2; dirty++) {
-    for (int word = TCI_RUN_BINS / 64 - 1; word >= 0; word--) {
-      uint64_t bits = LOAD(pool->heap.filled[dirty][word]);
-      if (!bits) continue;
-      tci_run *run = LOAD(pool->heap.bins[dirty][word * 64 + 63 - __builtin_clzll(bits)]);
-      for (int i = 0; run && i < 64; run = LOAD(run->next), i++)
-        if (LOAD(run->npages) > largest) largest = LOAD(run->npages);
-      break;
-    }
+  for (int word = TCI_RUN_BINS / 64 - 1; word >= 0; word--) {
+    uint64_t bits = heap->filled[dirty][word];
+    if (!bits) continue;
+    for (tci_run *run = heap->bins[dirty][word * 64 + 63 - __builtin_clzll(bits)]; run; run = run->next)
+      if (run->npages > largest) largest = run->npages;
+    break;
   }
   return largest;
+}
+
+size_t tci_heap_largest(tc_pool *pool) { /* a reader may have interrupted whoever holds the lock: it never waits */
+  if (pthread_mutex_trylock(&pool->heap.lock) == 0) {
+    size_t clean = largest_in(&pool->heap, 0), dirty = largest_in(&pool->heap, 1);
+    STORE(pool->largest_free, clean > dirty ? clean : dirty);
+    pthread_mutex_unlock(&pool->heap.lock);
+  }
+  return LOAD(pool->largest_free);
 }

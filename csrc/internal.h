@@ -154,7 +154,7 @@ typedef struct tci_bin {
   uint64_t allocations;
   int64_t balance;      /* blocks received from the pool less blocks given back to it */
   uint64_t refills;     /* allocations that the stacks could not serve */
-  uint64_t unused;
+  uint64_t spare_count; /* blocks in `spare`: readers without a lock must not follow the pointer */
 } tci_bin;
 
 typedef struct tci_bin_notes { /* what the fast path never needs */
@@ -235,8 +235,10 @@ struct tc_pool {
   const tc_upstream *upstream_given;
   tc_pool_options options;
   char name[64];
+  int64_t decay_ns; /* < 0: never */
   uint32_t closed;
-  uint32_t pins; /* the scavenger works in it */
+  uint32_t pins;    /* the scavenger works in it */
+  uint32_t purging; /* calls of tci_purge and tci_release_whole under way: runs they hold are in no bin */
   uint32_t tick;     /* advances decay / TCI_TICKS apart while the scavenger runs */
   uint64_t tick_due; /* ns; scavenger */
   uint32_t colour;   /* cycles */
@@ -257,7 +259,7 @@ struct tc_pool {
   uint64_t reserved, reserved_peak, reserved_in, reserved_out;
   uint64_t misses, upstream_calls, upstream_ns, purged_bytes;
   uint64_t retries, failures, refused;
-  uint64_t free_run_bytes, largest_free; /* copies for readers without the lock */
+  size_t used_pages, dirty_pages, free_pages, largest_free; /* the heap's, copied for readers without the lock */
   tci_learner learner;
   tci_heap heap;
   tci_depot depots[TCI_CLASSES];
@@ -328,7 +330,7 @@ void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp);  /* coalesce an
 void tci_heap_take_run(tc_pool *pool, tci_run *run);              /* out of its bin: RUN_BUSY */
 bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages); /* to npages, into the free run behind it */
 void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages);
-size_t tci_heap_largest(const tc_pool *pool);                     /* pages */
+size_t tci_heap_largest(tc_pool *pool); /* pages; without the lock: as of the last time that it was free */
 tci_run *tci_run_create(size_t header_bytes);
 void tci_run_destroy(tci_run *run);
 static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
@@ -384,8 +386,7 @@ static inline tci_cache *tci_cache_enter(tci_thread *thread, uint32_t pool_index
 static inline void tci_cache_exit(tci_thread *thread) { STORE_RELEASE(thread->busy, 0); }
 static inline uint64_t tci_bin_depth(const tci_bin *bin) {
   tci_entry *top = LOAD(bin->top), *base = LOAD(bin->base);
-  tci_magazine *spare = LOAD(bin->spare);
-  return (top > base ? (uint64_t)(top - base) : 0) + (spare ? LOAD(spare->count) : 0);
+  return (top > base ? (uint64_t)(top - base) : 0) + LOAD(bin->spare_count);
 }
 static inline int64_t tci_bin_live(const tci_bin *bin) { return LOAD(bin->balance) - (int64_t)tci_bin_depth(bin); }
 
@@ -397,8 +398,8 @@ tc_pool *tci_registry_next(uint32_t *slot); /* the next pool, pinned: destroy wa
 void tci_registry_unpin(tc_pool *pool);
 
 /* ---- obtain.c: a run from the heap or upstream, with the ladder of reclaiming ------------------------------------------------------ */
-tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest);
-tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class); /* at least one block of a class */
+tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes); /* nbytes: what the caller's caller asked for */
+tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes); /* at least one block of a class */
 
 /* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed);

@@ -7,6 +7,11 @@
 
 #define MOVE_MIN ((size_t)4 << 20) /* below, copying costs less than two page-table walks and a split mapping */
 
+static unsigned bin_of(size_t nbytes) { /* the last one also counts what no bin holds */
+  unsigned class = nbytes > TCI_SMALL_MAX ? tci_large_class(nbytes) : TCI_LARGE_CLASSES;
+  return TCI_CLASSES + (class < TCI_LARGE_CLASSES ? class : TCI_LARGE_CLASSES - 1);
+}
+
 static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
   unsigned class = tci_large_class(nbytes);
   tci_run *run = NULL;
@@ -34,7 +39,7 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
     fewest = npages = fewest + (alignment >> TCI_PAGE_SHIFT) - 1;
   else if (alignment <= TC_ALIGNMENT && nbytes >= TCI_COLOUR_MIN)
     npages = pages_of(nbytes + colour);
-  tci_run *run = tci_obtain(pool, npages, fewest);
+  tci_run *run = tci_obtain(pool, npages, fewest, nbytes);
   if (!run) return NULL;
   if (alignment <= TC_ALIGNMENT) {
     size_t room = ((run->npages << TCI_PAGE_SHIFT) - nbytes) & ~(size_t)(TC_ALIGNMENT - 1);
@@ -44,7 +49,7 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
   }
   run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
   run->states = &run->state;
-  run->state = 0;
+  STORE(run->state, 0);
   run->block_size = 0;
   run->inverse = 1;
   run->shift = 0;
@@ -92,8 +97,7 @@ void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroe
   tci_cache *cache = tci_cache_get(pool);
   if (!cache || nbytes > (size_t)1 << 47) return NULL;
   bool plain = alignment <= TC_ALIGNMENT && nbytes > TCI_SMALL_MAX;
-  unsigned class = plain ? tci_large_class(nbytes) : TCI_LARGE_CLASSES;
-  tci_bin *bin = &cache->bins[TCI_CLASSES + (class < TCI_LARGE_CLASSES ? class : TCI_LARGE_CLASSES - 1)];
+  tci_bin *bin = &cache->bins[bin_of(plain ? nbytes : 0)];
   tci_run *run = plain ? cached_run(cache, nbytes) : NULL;
   bool fresh = run == NULL;
   if (fresh) {
@@ -148,6 +152,10 @@ bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
     if (!done) return false;
   }
   run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
+  unsigned bin = bin_of(nbytes);
+  BUMP(cache->bins[run->bin].balance, -1);
+  BUMP(cache->bins[bin].balance, 1);
+  run->bin = (uint16_t)bin;
   tci_stats_out(cache, requested); /* as if freed and allocated, without the counts */
   BUMP(cache->large_out, capacity);
   BUMP(cache->large_in, run->capacity);

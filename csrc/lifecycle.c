@@ -1,17 +1,22 @@
 /* lifecycle.c - a pool's beginning, settings and end. */
+#include <sched.h>
 #include <stdio.h>
 
 #include "internal.h"
 
+#define LONGEST_DECAY 1e8 /* seconds: three years */
 #define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
 
 void tc_pool_options_init(tc_pool_options *options) {
   *options = (tc_pool_options){.decay = 10.0, .huge_pages = TC_HUGE_PAGES_AUTO, .numa_node = -1, .learn = 1};
 }
 
+static int64_t decay_of(double seconds) { return seconds < 0 ? -1 : seconds > LONGEST_DECAY ? (int64_t)(LONGEST_DECAY * 1e9) : (int64_t)(seconds * 1e9); }
+
 static void pool_init(tc_pool *pool, const tc_pool_options *options) {
   static uint32_t made;
   pool->options = *options;
+  pool->decay_ns = decay_of(options->decay);
   pool->upstream_given = options->upstream ? options->upstream : tc_upstream_os();
   pool->upstream = *pool->upstream_given;
   uint32_t number = ADD(made, 1) + 1;
@@ -40,9 +45,9 @@ static void pool_free(tc_pool *pool) {
 static void preallocate(tc_pool *pool) {
   for (size_t size = 64; size <= (size_t)64 << 10; size *= 2) {
     unsigned class = tci_class_of_size(size);
-    tci_magazine *magazine = tci_obtain_blocks(pool, class);
+    tci_magazine *magazine = tci_obtain_blocks(pool, class, size);
     while (magazine && pool->classes[class].nblocks == 1 && magazine->count < PREALLOCATED) {
-      tci_run *run = tci_obtain(pool, pool->classes[class].npages, pool->classes[class].npages);
+      tci_run *run = tci_obtain(pool, pool->classes[class].npages, pool->classes[class].npages, size);
       if (!run) break;
       tci_single_create(pool, class, run, &magazine->entries[magazine->count++]);
     }
@@ -117,13 +122,21 @@ static size_t cached_bytes(const tc_pool *pool) {
   return reserved > live ? reserved - live : 0;
 }
 
+static size_t give_back(tc_pool *pool, size_t keep) {
+  size_t cached = cached_bytes(pool), surplus = cached > keep ? cached - keep : 0;
+  size_t done = surplus ? tci_release_whole(pool, surplus) : 0;
+  return done < surplus ? done + tci_purge(pool, surplus - done, LOAD(pool->tick) + 1) : done;
+}
+
 size_t tc_pool_trim(tc_pool *pool, size_t keep) {
   if (!pool) return 0;
   STORE(pool->reserve_floor, 0);
   if (cached_bytes(pool) <= keep) return 0;
   tci_cache_collect(pool, false);
-  size_t surplus = cached_bytes(pool) - keep, done = tci_release_whole(pool, surplus);
-  return done < surplus ? done + tci_purge(pool, surplus - done, LOAD(pool->tick) + 1) : done;
+  size_t done = give_back(pool, keep);
+  if (!LOAD_ACQUIRE(pool->purging)) return done;
+  while (LOAD_ACQUIRE(pool->purging)) sched_yield(); /* the scavenger holds runs: look again when they are back */
+  return done + give_back(pool, keep);
 }
 
 size_t tc_pool_limit(const tc_pool *pool) { return LOAD(pool->options.limit); }
@@ -138,11 +151,14 @@ size_t tc_pool_set_limit(tc_pool *pool, size_t limit) {
   return old;
 }
 
-double tc_pool_decay(const tc_pool *pool) { return pool->options.decay; }
+double tc_pool_decay(const tc_pool *pool) {
+  int64_t ns = LOAD(pool->decay_ns);
+  return ns < 0 ? -1.0 : (double)ns / 1e9;
+}
 
 double tc_pool_set_decay(tc_pool *pool, double seconds) {
-  double old = pool->options.decay;
-  pool->options.decay = seconds;
+  double old = tc_pool_decay(pool);
+  STORE(pool->decay_ns, decay_of(seconds));
   STORE(pool->tick_due, 0);
   tci_scavenger_wake(pool);
   return old;

@@ -11,7 +11,7 @@
 #define REFILL_BYTES ((size_t)64 << 10)
 
 static size_t idle_bytes(tc_pool *pool) { /* in caches, depots and unused corners of slabs */
-  int64_t idle = (int64_t)(LOAD(pool->heap.used) << TCI_PAGE_SHIFT) - LOAD(pool->allocated);
+  int64_t idle = (int64_t)(LOAD(pool->used_pages) << TCI_PAGE_SHIFT) - LOAD(pool->allocated);
   return idle > 0 ? (size_t)idle : 0;
 }
 
@@ -69,7 +69,7 @@ static tci_run *reclaim_and_take(tc_pool *pool, size_t npages, size_t fewest) {
   return grow(pool, fewest, fewest);
 }
 
-tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest) {
+tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes) {
   if (LOAD(pool->closed)) return NULL;
   tci_scavenger_wake(pool);
   tci_run *run = take_within_budget(pool, npages);
@@ -77,14 +77,14 @@ tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest) {
   if (!run) run = reclaim_and_take(pool, npages, fewest);
   for (int attempt = 0; !run && attempt < CALLBACK_ROUNDS; attempt++) {
     tc_out_of_memory_callback callback = LOAD_ACQUIRE(pool->on_out_of_memory);
-    if (!callback || !callback(pool, fewest << TCI_PAGE_SHIFT, attempt, pool->on_out_of_memory_context)) break;
+    if (!callback || !callback(pool, nbytes, attempt, pool->on_out_of_memory_context)) break;
     run = reclaim_and_take(pool, npages, fewest);
   }
   if (!run) ADD(pool->failures, 1);
   return run;
 }
 
-tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class) {
+tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes) {
   const tci_class *c = &pool->classes[class];
   uint32_t wanted = (uint32_t)(REFILL_BYTES / c->block_size);
   wanted = wanted < 1 ? 1 : wanted > c->magazine ? c->magazine : wanted;
@@ -96,7 +96,7 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class) {
       tci_heap_unlock(pool);
       if (magazine->count) return magazine;
     }
-    tci_run *run = tci_obtain(pool, c->npages, c->npages);
+    tci_run *run = tci_obtain(pool, c->npages, c->npages, nbytes);
     if (!run) break;
     if (c->nblocks == 1) {
       tci_single_create(pool, class, run, magazine->entries);

@@ -160,17 +160,19 @@ static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool,
   if (sized && unlikely(nbytes != requested)) return tci_refuse(pool, address, nbytes);
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
-  tci_bin *bin = bin_at(cache, class); /* of no cache: not looked at */
-  if (unlikely(!cache || bin->top == bin->end)) {
-    tci_cache_exit(thread);
-    return free_slow(pool, run, (void *)address, state);
+  if (likely(cache != NULL)) {
+    tci_bin *bin = bin_at(cache, class);
+    if (likely(bin->top != bin->end)) {
+      STORE(*state, 0);
+      push(bin, (void *)address, likely(small) ? (void *)state : (void *)run);
+      tci_stats_out(cache, requested);
+      if (unlikely(!small)) BUMP(cache->large_out, run->capacity);
+      tci_cache_exit(thread);
+      return TC_OK;
+    }
   }
-  STORE(*state, 0);
-  push(bin, (void *)address, likely(small) ? (void *)state : (void *)run);
-  tci_stats_out(cache, requested);
-  if (unlikely(!small)) BUMP(cache->large_out, run->capacity);
   tci_cache_exit(thread);
-  return TC_OK;
+  return free_slow(pool, run, (void *)address, state);
 }
 
 static inline __attribute__((always_inline)) tc_status free_of_pool(tc_pool *pool, void *ptr, bool sized, size_t nbytes) {

@@ -54,6 +54,7 @@ static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
 
 size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
   size_t done = 0;
+  ADD(pool->purging, 1);
   while (done < nbytes) {
     tci_heap_lock(pool);
     tci_run *run = pool->heap.oldest;
@@ -73,6 +74,7 @@ size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
     tci_heap_unlock(pool);
     if (!went) break; /* the upstream refuses, or the system's pages are larger than what is free */
   }
+  ADD(pool->purging, -1);
   return done;
 }
 
@@ -82,7 +84,7 @@ static tci_run *take_whole(tc_pool *pool, size_t at_most) {
   tci_heap_lock(pool);
   for (tci_segment *segment = pool->heap.segments; segment && !found; segment = segment->next) {
     tci_run *run = tci_page_map_get(segment->base);
-    if (run && run->kind == RUN_FREE && segment->nbytes <= at_most && may_release(pool, run)) found = run;
+    if (run && LOAD(run->kind) == RUN_FREE && segment->nbytes <= at_most && may_release(pool, run)) found = run;
   }
   if (found) tci_heap_take_run(pool, found);
   tci_heap_unlock(pool);
@@ -91,9 +93,11 @@ static tci_run *take_whole(tc_pool *pool, size_t at_most) {
 
 size_t tci_release_whole(tc_pool *pool, size_t nbytes) {
   size_t done = 0;
+  ADD(pool->purging, 1);
   for (tci_run *run; (run = take_whole(pool, nbytes - done));) {
     done += run->npages << TCI_PAGE_SHIFT;
     tci_segment_release(pool, run);
   }
+  ADD(pool->purging, -1);
   return done;
 }

@@ -21,18 +21,19 @@ static struct {
 } scavenger = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static uint64_t interval_of(const tc_pool *pool) {
-  double ns = pool->options.decay * 1e9 / TCI_TICKS;
-  return ns < SHORTEST_NS ? SHORTEST_NS : ns > 3600e9 ? (uint64_t)3600e9 : (uint64_t)ns;
+  uint64_t ns = (uint64_t)LOAD(pool->decay_ns) / TCI_TICKS;
+  return ns < SHORTEST_NS ? SHORTEST_NS : ns;
 }
 
 static bool has_work(const tc_pool *pool) {
-  return pool->options.decay >= 0 && (LOAD(pool->heap.used) || LOAD(pool->heap.dirty) || LOAD(pool->reserved) > LOAD(pool->reserve_floor));
+  return LOAD(pool->decay_ns) >= 0 &&
+         (LOAD(pool->used_pages) || LOAD(pool->dirty_pages) || LOAD(pool->reserved) > LOAD(pool->reserve_floor));
 }
 
 static void tick(tc_pool *pool) {
   uint32_t now = ADD(pool->tick, 1) + 1;
   tci_cache_collect(pool, true);
-  tci_purge(pool, SIZE_MAX, pool->options.decay > 0 ? now - TCI_TICKS + 1 : now + 1);
+  tci_purge(pool, SIZE_MAX, LOAD(pool->decay_ns) > 0 ? now - TCI_TICKS + 1 : now + 1);
   tci_release_whole(pool, SIZE_MAX);
 }
 
@@ -77,7 +78,12 @@ static void *scavenger_main(void *argument) {
     pthread_mutex_unlock(&scavenger.lock);
     next = visit_pools();
     pthread_mutex_lock(&scavenger.lock);
-    if (!next || LOAD(scavenger.running)) break; /* nothing, or another thread took over */
+    if (scavenger.stop || LOAD(scavenger.running)) break; /* another thread took over */
+    if (!next) {
+      if (scavenger.joinable) pthread_detach(pthread_self());
+      scavenger.joinable = false;
+      break;
+    }
     STORE(scavenger.running, 1);
   }
   pthread_mutex_unlock(&scavenger.lock);
@@ -86,10 +92,7 @@ static void *scavenger_main(void *argument) {
 
 static void start(void) { /* lock held */
   sigset_t all, old;
-  if (scavenger.joinable) {
-    scavenger.joinable = false;
-    pthread_detach(scavenger.thread); /* it has ended or is about to */
-  }
+  if (scavenger.joinable) pthread_detach(scavenger.thread); /* it is about to end */
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old); /* the thread inherits it: no signal handler runs there */
   scavenger.stop = false;
@@ -99,7 +102,7 @@ static void start(void) { /* lock held */
 }
 
 void tci_scavenger_wake(tc_pool *pool) {
-  if (pool->options.decay < 0) return;
+  if (LOAD(pool->decay_ns) < 0) return;
   tci_fence();
   if (likely(LOAD(scavenger.running) && LOAD(pool->tick_due))) return;
   pthread_mutex_lock(&scavenger.lock);

@@ -47,7 +47,7 @@ static uint64_t inverse_of(uint64_t odd) {
 }
 
 static void class_init(tci_class *class, size_t size, bool learned) {
-  class->block_size = (uint32_t)size;
+  STORE(class->block_size, (uint32_t)size);
   size_t blocks = MAGAZINE_BYTES / size;
   class->magazine = blocks > 63 ? 63 : (uint32_t)blocks;
   class->npages = (uint32_t)((size >> TCI_PAGE_SHIFT) + (size >= TCI_COLOUR_MIN));

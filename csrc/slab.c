@@ -56,7 +56,7 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   size_t colour = c->block_size >= TCI_COLOUR_MIN ? (size_t)ADD(pool->colour, 1) * 21 * 64 % TCI_PAGE : 0;
   run->base = run->start + colour;
   run->states = &run->state;
-  run->state = 0;
+  STORE(run->state, 0);
   run->block_size = c->block_size;
   run->inverse = 1;
   run->shift = 0;

@@ -47,7 +47,7 @@ static int64_t unpublished(tci_cache *cache, unsigned bin) { /* bytes; marked as
   }
   int64_t live = tci_bin_live(&cache->bins[bin]), change = live - cache->notes[bin].published;
   cache->notes[bin].published = live;
-  return change * cache->pool->classes[bin].block_size;
+  return change * LOAD(cache->pool->classes[bin].block_size);
 }
 
 void tci_stats_publish_bin(tci_cache *cache, unsigned bin) {
@@ -78,7 +78,7 @@ static void sum_cache(const tci_cache *cache, tc_stats *stats) {
     uint64_t deallocations = allocations - (uint64_t)tci_bin_live(&cache->bins[bin]);
     stats->allocation_count += allocations;
     stats->deallocation_count += deallocations;
-    uint64_t block_size = bin < TCI_CLASSES ? cache->pool->classes[bin].block_size : 0; /* large blocks are counted by themselves */
+    uint64_t block_size = bin < TCI_CLASSES ? LOAD(cache->pool->classes[bin].block_size) : 0; /* large blocks are counted by themselves */
     stats->allocated.total_allocated += allocations * block_size;
     stats->allocated.total_freed += deallocations * block_size;
   }
@@ -114,6 +114,7 @@ void tc_pool_stats(const tc_pool *pool, tc_stats *stats) {
   stats->cached.total_freed = stats->reserved.total_freed + stats->allocated.total_allocated;
   stats->cached.peak = LOAD(pool->cached_peak);
   finish(&stats->cached);
+  if (stats->deallocation_count > stats->allocation_count) stats->deallocation_count = stats->allocation_count; /* torn by traffic */
   uint64_t misses = LOAD(pool->misses);
   stats->misses = misses;
   stats->hits = stats->allocation_count > misses ? stats->allocation_count - misses : 0;
@@ -123,8 +124,8 @@ void tc_pool_stats(const tc_pool *pool, tc_stats *stats) {
   stats->out_of_memory_retries = LOAD(pool->retries);
   stats->out_of_memory_failures = LOAD(pool->failures);
   stats->refused_deallocations = LOAD(pool->refused);
-  stats->largest_free_block = (uint64_t)tci_heap_largest(pool) << TCI_PAGE_SHIFT;
-  stats->free_run_bytes = LOAD(pool->free_run_bytes);
+  stats->largest_free_block = (uint64_t)tci_heap_largest((tc_pool *)(uintptr_t)pool) << TCI_PAGE_SHIFT;
+  stats->free_run_bytes = (uint64_t)LOAD(pool->free_pages) << TCI_PAGE_SHIFT;
   stats->metadata_bytes = tci_meta_bytes();
 }
 
@@ -140,7 +141,7 @@ void tc_pool_reset_peak(tc_pool *pool) {
 }
 
 static size_t bin_size(const tc_pool *pool, unsigned bin) {
-  if (bin < TCI_CLASSES) return pool->classes[bin].block_size;
+  if (bin < TCI_CLASSES) return LOAD(pool->classes[bin].block_size);
   if (bin == TCI_CLASSES) return TCI_SMALL_MAX + 1;
   return ((size_t)16 + (bin - TCI_CLASSES) % 16) << (15 + (bin - TCI_CLASSES) / 16);
 }
@@ -190,7 +191,7 @@ uint64_t tci_stats_live(const tc_pool *pool) {
   int64_t live = 0;
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
     live += (int64_t)(LOAD(cache->large_in) - LOAD(cache->large_out));
-    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * pool->classes[class].block_size;
+    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * LOAD(pool->classes[class].block_size);
   }
   return live > 0 ? (uint64_t)live : 0;
 }

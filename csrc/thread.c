@@ -7,6 +7,8 @@
 
 #include <sched.h>
 
+#define FORK_ROUNDS 1000 /* then the runs that are out are lost to the child */
+
 static tci_thread no_thread; /* no caches: what a thread starts with, so the fast path needs no check */
 _Thread_local tci_thread *tci_tls __attribute__((tls_model("initial-exec"))) = &no_thread;
 
@@ -41,14 +43,22 @@ static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *)) {
   act(&pool->heap.lock);
 }
 
+static bool pool_lock(tc_pool *pool, bool wait) {
+  tci_cache_freeze(pool); /* no thread is in the middle of a block's change when it vanishes */
+  pool_locks(pool, pthread_mutex_lock);
+  if (!wait || !LOAD(pool->purging)) return true;
+  pool_locks(pool, pthread_mutex_unlock); /* runs are out with a thread that purges: let it bring them back */
+  tci_cache_thaw(pool);
+  return false;
+}
+
 static void fork_prepare(void) {
   tci_scavenger_fork(FORK_PREPARE);
   pthread_mutex_lock(&registry.lock);
-  for (uint32_t slot = 0; slot < registry.npools; slot++)
-    if (registry.pools[slot]) {
-      tci_cache_freeze(registry.pools[slot]); /* no thread is in the middle of a block's change when it vanishes */
-      pool_locks(registry.pools[slot], pthread_mutex_lock);
-    }
+  for (uint32_t slot = 0; slot < registry.npools; slot++) {
+    if (!registry.pools[slot]) continue;
+    for (int round = 0; !pool_lock(registry.pools[slot], round < FORK_ROUNDS); round++) sched_yield();
+  }
   tci_meta_lock();
 }
 

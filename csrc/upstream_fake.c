@@ -4,7 +4,7 @@
  */
 #include "internal.h"
 
-#define FAKE_BASE ((uintptr_t)1 << 46) /* far from anything the system maps; each fake has 1 TiB of its own */
+#define FAKE_BASE ((uintptr_t)1 << 46) /* below what the system maps; each of 32 fakes has 1 TiB of its own */
 #define FAKE_SPAN ((uintptr_t)1 << 40)
 
 typedef struct fake_piece {
@@ -16,6 +16,7 @@ typedef struct fake_piece {
 typedef struct fake {
   tc_upstream table; /* first: the table's address is the fake's */
   pthread_mutex_t lock;
+  const tc_upstream *backing; /* NULL: made-up addresses */
   tc_fake_options options;
   tc_fake_counts counts;
   uint64_t calls; /* since the options were set */
@@ -38,38 +39,37 @@ static void *fake_addresses(fake *f, size_t nbytes, size_t alignment) {
   return (void *)start;
 }
 
-static void fake_record(fake *f, fake_piece *piece) {
-  piece->next = f->pieces;
+static void fake_record(fake *f, fake_piece *piece, void *address, size_t nbytes) {
+  *piece = (fake_piece){.next = f->pieces, .address = address, .nbytes = nbytes};
   f->pieces = piece;
-  f->counts.live_bytes += piece->nbytes;
   if (f->counts.live_bytes > f->counts.peak_bytes) f->counts.peak_bytes = f->counts.live_bytes;
 }
 
 static void *fake_allocate(void *context, size_t nbytes, size_t alignment) {
   fake *f = context;
-  const tc_upstream *backing = f->options.backing;
+  const tc_upstream *backing = f->backing;
   fake_piece *piece = tci_meta_alloc(META_OTHER, sizeof *piece);
   if (!piece) return NULL;
   pthread_mutex_lock(&f->lock);
   f->counts.allocate_calls++;
-  bool refused = fake_fails(f) || (f->options.capacity && nbytes > f->options.capacity - f->counts.live_bytes);
+  bool refused = fake_fails(f) || (f->options.capacity && f->counts.live_bytes + nbytes > f->options.capacity);
   void *address = refused || backing ? NULL : fake_addresses(f, nbytes, alignment);
+  f->counts.live_bytes += refused ? 0 : nbytes; /* at once: two callers must not share the last of the capacity */
   pthread_mutex_unlock(&f->lock);
   if (!refused && backing) address = backing->allocate(backing->context, nbytes, alignment);
-  if (!address) {
-    tci_meta_free(META_OTHER, piece, sizeof *piece);
-    return NULL;
-  }
-  *piece = (fake_piece){.address = address, .nbytes = nbytes};
+  if (!address) tci_meta_free(META_OTHER, piece, sizeof *piece);
   pthread_mutex_lock(&f->lock);
-  fake_record(f, piece);
+  if (address)
+    fake_record(f, piece, address, nbytes);
+  else if (!refused)
+    f->counts.live_bytes -= nbytes;
   pthread_mutex_unlock(&f->lock);
   return address;
 }
 
 static void fake_deallocate(void *context, void *address, size_t nbytes) {
   fake *f = context;
-  const tc_upstream *backing = f->options.backing;
+  const tc_upstream *backing = f->backing;
   pthread_mutex_lock(&f->lock);
   f->counts.deallocate_calls++;
   fake_piece **link = &f->pieces;
@@ -90,7 +90,7 @@ static void fake_deallocate(void *context, void *address, size_t nbytes) {
 
 static int fake_purge(void *context, void *address, size_t nbytes) {
   fake *f = context;
-  const tc_upstream *backing = f->options.backing;
+  const tc_upstream *backing = f->backing;
   pthread_mutex_lock(&f->lock);
   f->counts.purge_calls++;
   bool refused = fake_fails(f);
@@ -106,14 +106,15 @@ tc_status tc_upstream_fake_create(const tc_fake_options *options, tc_upstream **
   if (!f) return TC_OUT_OF_MEMORY;
   pthread_mutex_init(&f->lock, NULL);
   if (options) f->options = *options;
-  f->next = FAKE_BASE + ADD(made, 1) % 64 * FAKE_SPAN;
+  f->backing = f->options.backing;
+  f->next = FAKE_BASE + ADD(made, 1) % 32 * FAKE_SPAN;
   f->end = f->next + FAKE_SPAN;
   f->table = (tc_upstream){.name = "fake",
                            .context = f,
                            .allocate = fake_allocate,
                            .deallocate = fake_deallocate,
                            .purge = fake_purge,
-                           .host_memory = f->options.backing && f->options.backing->host_memory};
+                           .host_memory = f->backing && f->backing->host_memory};
   *upstream = &f->table;
   return TC_OK;
 }
@@ -121,9 +122,7 @@ tc_status tc_upstream_fake_create(const tc_fake_options *options, tc_upstream **
 void tc_upstream_fake_set(tc_upstream *upstream, const tc_fake_options *options) {
   fake *f = (fake *)upstream;
   pthread_mutex_lock(&f->lock);
-  const tc_upstream *backing = f->options.backing;
   f->options = *options;
-  f->options.backing = backing;
   f->calls = 0;
   pthread_mutex_unlock(&f->lock);
 }
