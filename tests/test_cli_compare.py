@@ -1,8 +1,11 @@
 """``tensorcore run --compare`` shows the program's output once, its exit code, and what plain and pooled runs of it used."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,20 @@ def test_program_that_dies_by_a_signal_ends_the_comparison_with_the_shells_code(
     code, output, errors = execute([*COMPARE, write(tmp_path, text)], tmp_path)
     assert (code, output) == (137, "once\n")
     assert "nothing to compare" in errors
+
+
+def test_interrupt_ends_the_program_too(tmp_path: Path) -> None:
+    name = write(
+        tmp_path, "import os, time\nopen('pid', 'w').write(str(os.getpid()))\nos.rename('pid', 'started')\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([*COMPARE, name], cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.communicate()[1] == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "started").read_text()), 0)
 
 
 def test_reports_hold_every_run(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "bench":
         from tensorcore.cli._bench import bench_command
 
-        return bench_command(options, parser.error)
+        try:
+            return bench_command(options, parser.error)
+        except KeyboardInterrupt:
+            return 130  # as a shell gives it
     from tensorcore.cli._info import info_command
 
     return info_command(options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -53,8 +54,11 @@ def compare_command(options: argparse.Namespace, words: Sequence[str], report: P
     program = [*(["-m"] if options.module is not None else []), *words]
     own = ["--no-numpy"] * options.no_numpy + ([] if options.limit is None else ["--limit", options.limit])
     pooled = ["-m", "tensorcore", "run", "--quiet", *own, *program]
-    with _Runs([sys.executable, *program], [sys.executable, *pooled]) as runs:
-        comparison = _measure_all(runs, options.rounds)
+    try:
+        with _Runs([sys.executable, *program], [sys.executable, *pooled]) as runs:
+            comparison = _measure_all(runs, options.rounds)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     comparison.program = program
     if not options.quiet:
         show([sheet(comparison)], sys.stderr)
