@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import functools
 import gc
 import inspect
 import pickle
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -132,6 +134,23 @@ def test_a_subclass_is_made_by_the_same_calls() -> None:
 
     field = Field((2, 3))
     assert type(field) is type(Field((2, 3), device="cpu")) is type(field[0]) is type(field.copy()) is Field
+
+
+def test_no_constructor_keeps_a_reference_that_it_should_not(pool: tc.MemoryPool) -> None:
+    """Made or refused, in C or in Python: the type, the pool and the global pool have as many references after as before."""
+    plain, objects, default = np.dtype("i4,f8"), np.dtype([("a", object)]), tc.get_global_memory_pool()
+    calls: list[tuple[Any, Any, Any]] = [((3,), plain, None), ((3,), plain, pool), ((3,), objects, None), ((3,), objects, pool)]
+    calls += [((-1,), plain, None), ((1.5,), plain, None), ((1 << 50,), plain, pool)]
+
+    def references() -> list[int]:
+        for shape, dtype, where in calls:
+            with contextlib.suppress(TypeError, ValueError, tc.OutOfMemoryError):
+                tc.Tensor(shape, dtype) if where is None else tc.Tensor(shape, dtype, pool=where)
+        gc.collect()
+        return [sys.getrefcount(held) for held in (plain, objects, pool, default)]
+
+    references()
+    assert references() == references()
 
 
 # ---- elements -------------------------------------------------------------------------------------------------------------------
