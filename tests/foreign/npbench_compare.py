@@ -1,8 +1,8 @@
 """NPBench's NumPy kernels, unchanged, plain and over the pool in turn: `npbench_compare.py CHECKOUT [--kernels a,b] [--preset L]`.
 
 Each run is a process of its own. A kernel's figure is the median over rounds of the median over a run's calls; on a busy machine
-CPU time says more than wall time. It can't show a difference below the spread of its rounds (--json keeps every call). Exit status 1
-where a result differs by a bit or a kernel could not be run.
+CPU time says more than wall time. It can't show a difference below the spread of its rounds (--json keeps every call). Exit
+status 1 where a result differs by a bit or a kernel could not be run.
 """
 
 import argparse
