@@ -91,7 +91,7 @@ struct tci_run {
   tc_pool *pool;
   uint32_t *states;    /* nblocks words */
   uint64_t inverse;    /* of block_size's odd part, modulo 2^64: see tci_run_index */
-  uint32_t block_size; /* bytes; 0 for RUN_LARGE */
+  uint32_t bin_offset; /* where the bin lies in a cache: tci_bin_offset(bin) */
   uint32_t nblocks;    /* 0 for free runs: every free is refused */
   size_t request;      /* bytes; large only */
   uint16_t bin;        /* class, or TCI_CLASSES + large class */
@@ -106,6 +106,7 @@ struct tci_run {
   size_t dirty;        /* pages that may hold data; free runs */
   tci_run *previous, *next; /* bin, or partial slabs of the class */
   tci_run *older, *newer;   /* free runs with dirty pages, by age */
+  uint32_t block_size; /* bytes; 0 for RUN_LARGE */
   uint32_t stamp;      /* tick of the pool at which it was freed */
   uint32_t nfree;      /* slab: blocks in `free_bits` */
   uint32_t hint;       /* slab: no set bit below this word */
@@ -165,26 +166,35 @@ typedef struct tci_bin_notes { /* what the fast path never needs */
 /* Its thread enters by two plain accesses: `busy` of the thread is set, then the thread's slot is read. Whoever wants in from outside
  * sets `taken`, empties the slot, runs a barrier on all threads, and is in if `busy` is 0 and the slot still empty. */
 struct tci_cache {
-  uint64_t requested_in;  /* bytes handed out, ever; current = high - room: one subtraction both counts and finds a new high */
-  int64_t requested_room, requested_high;
-  int64_t requested_seen; /* current when published */
-  int64_t high_ignored;   /* a high from before the peak was reset by another thread */
-  uint64_t large_in, large_out;         /* capacities of large blocks, bytes */
-  uint32_t taken;                       /* 1: somebody else is inside, or the pool is closed: the slow path waits */
-  uint32_t unused;
   tc_pool *pool;
   tci_thread *thread; /* NULL: of no living thread */
   tci_cache *next;    /* of the pool; never unlinked while the pool lives */
   tci_cache *next_free;
+  int64_t requested_seen; /* current when published */
+  int64_t high_ignored;   /* a high from before the peak was reset by another thread */
   int64_t large_published;
+  uint32_t taken; /* 1: somebody else is inside, or the pool is closed: the slow path waits */
+  uint32_t unused;
   tci_bin bins[TCI_BINS] __attribute__((aligned(64)));
   tci_bin_notes notes[TCI_BINS];
+  /* Bytes. `requested_in` were handed out, ever; current = requested_high - (requested_mark - requested_in): a new high is where `in`
+   * passes the mark, which every deallocation moves on. Two stores count, find the peak, and remember the total. */
+  uint64_t requested_in, requested_mark;
+  int64_t requested_high;
+  uint64_t large_in, large_out; /* capacities of large blocks */
 };
 
+/* A bin's offset in its cache is what tables and runs hold: the fast path adds it and is there. */
+static inline uint32_t tci_bin_offset(unsigned bin) { return (uint32_t)(offsetof(tci_cache, bins) + bin * sizeof(tci_bin)); }
+static inline unsigned tci_bin_index(uint32_t offset) { return (unsigned)((offset - offsetof(tci_cache, bins)) / sizeof(tci_bin)); }
+
+/* A load that agrees with a store shortly before it in the last 12 bits of their addresses waits for it (4 KiB aliasing). Caches and
+ * threads start on pages, so `slots` and `busy` keep away from the offsets of a cache's counters and from each other. */
 struct tci_thread {
-  uint32_t busy;                   /* 1: inside one of its caches; written by the thread alone */
-  uint32_t unused;
   tci_thread *previous, *next;
+  char apart[1984 - 2 * sizeof(void *)];
+  uint32_t busy;                   /* 1: inside one of its caches; written by the thread alone */
+  char also_apart[60];
   tci_cache *slots[TC_MAX_POOLS];  /* NULL: not made yet, taken, or the pool wants every call on the slow path */
   tci_cache *caches[TC_MAX_POOLS]; /* NULL: not made yet */
 };
@@ -229,7 +239,7 @@ typedef struct tci_learner {
 struct tc_pool {
   uint32_t index; /* in tci_thread.caches */
   uint32_t watched; /* 1: every call compares with the watermark */
-  uint8_t class_of[(TCI_SMALL_MAX >> TCI_GRANULE_SHIFT) + 1]; /* by 64 B granules; learning rewrites entries */
+  uint16_t bin_of[(TCI_SMALL_MAX >> TCI_GRANULE_SHIFT) + 1]; /* tci_bin_offset of the class, by 64 B granules; learning rewrites entries */
   tci_class classes[TCI_CLASSES];
   tc_upstream upstream;
   const tc_upstream *upstream_given;
@@ -302,6 +312,11 @@ static inline tci_segment *tci_page_map_segment(uintptr_t address) {
   if (unlikely(address >> 48)) return NULL;
   tci_leaf *leaf = LOAD_ACQUIRE(tci_root[address >> TCI_LEAF_SHIFT]);
   return leaf ? LOAD_ACQUIRE(leaf->segments[(address >> TCI_SLOT_SHIFT) & (TCI_LEAF_SLOTS - 1)]) : NULL;
+}
+
+static inline void tci_run_set_bin(tci_run *run, unsigned bin) {
+  run->bin = (uint16_t)bin;
+  run->bin_offset = tci_bin_offset(bin);
 }
 
 /* ---- size_class.c ---------------------------------------------------------------------------------------------------------------- */
@@ -415,14 +430,14 @@ static inline bool tci_large_fits(const tci_run *run, size_t nbytes) {
 void tci_stats_publish(tci_cache *cache); /* by its thread: currents and peaks to the pool */
 void tci_stats_publish_bin(tci_cache *cache, unsigned bin);
 static inline void tci_stats_in(tci_cache *cache, size_t requested) { /* by its thread */
-  BUMP(cache->requested_in, requested);
-  BUMP(cache->requested_room, -(int64_t)requested);
-  if (unlikely(cache->requested_room < 0)) {
-    STORE(cache->requested_high, cache->requested_high - cache->requested_room);
-    STORE(cache->requested_room, 0);
+  uint64_t in = LOAD(cache->requested_in) + requested;
+  STORE(cache->requested_in, in);
+  if (unlikely((int64_t)(in - LOAD(cache->requested_mark)) > 0)) {
+    STORE(cache->requested_high, cache->requested_high + (int64_t)(in - cache->requested_mark));
+    STORE(cache->requested_mark, in);
   }
 }
-static inline void tci_stats_out(tci_cache *cache, size_t requested) { BUMP(cache->requested_room, (int64_t)requested); }
+static inline void tci_stats_out(tci_cache *cache, size_t requested) { BUMP(cache->requested_mark, requested); }
 void tci_stats_reserved(tc_pool *pool); /* it grew: peaks */
 void tci_stats_watermark(tc_pool *pool); /* calls back where allocated / reserved has just risen to it */
 uint64_t tci_stats_live(const tc_pool *pool); /* allocated bytes now */

@@ -104,7 +104,7 @@ void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroe
     run = fresh_run(pool, nbytes, alignment);
     if (!run) return NULL;
   }
-  run->bin = (uint16_t)(bin - cache->bins);
+  tci_run_set_bin(run, (unsigned)(bin - cache->bins));
   if (zeroed) run_clear(run, nbytes);
   run->zero_known = 0;
   if (!tci_cache_enter_wait(cache)) {
@@ -155,7 +155,7 @@ bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes) {
   unsigned bin = bin_of(nbytes);
   BUMP(cache->bins[run->bin].balance, -1);
   BUMP(cache->bins[bin].balance, 1);
-  run->bin = (uint16_t)bin;
+  tci_run_set_bin(run, bin);
   tci_stats_out(cache, requested); /* as if freed and allocated, without the counts */
   BUMP(cache->large_out, capacity);
   BUMP(cache->large_in, run->capacity);

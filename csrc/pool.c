@@ -4,11 +4,11 @@
  */
 #include "internal.h"
 
-/* The address once, in a register: left to itself gcc computes it anew for every field. */
-static inline tci_bin *bin_at(tci_cache *cache, unsigned index) {
-  tci_bin *bin = &cache->bins[index];
+/* Through char *, and hidden from the optimizer: left to itself gcc computes the address anew for every field. */
+static inline tci_bin *bin_at(tci_cache *cache, uint32_t offset) {
+  char *bin = (char *)cache + offset;
   __asm__("" : "+r"(bin));
-  return bin;
+  return (tci_bin *)(void *)bin;
 }
 
 static inline void *pop(tci_cache *cache, tci_bin *bin, size_t nbytes) { /* entered, not empty */
@@ -21,7 +21,8 @@ static inline void *pop(tci_cache *cache, tci_bin *bin, size_t nbytes) { /* ente
   return block;
 }
 
-static __attribute__((noinline)) void *alloc_slow(tc_pool *pool, unsigned class, size_t nbytes) {
+static __attribute__((noinline)) void *alloc_slow(tc_pool *pool, uint32_t bin_offset, size_t nbytes) {
+  unsigned class = tci_bin_index(bin_offset);
   tci_cache *cache = tci_cache_get(pool);
   if (!cache || !tci_cache_refill(cache, class, nbytes)) return NULL;
   void *block = pop(cache, &cache->bins[class], nbytes);
@@ -30,11 +31,11 @@ static __attribute__((noinline)) void *alloc_slow(tc_pool *pool, unsigned class,
   return block;
 }
 
-static inline void *alloc_class(tc_pool *pool, unsigned class, size_t nbytes) {
+static inline void *alloc_class(tc_pool *pool, uint32_t bin_offset, size_t nbytes) {
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, class);
+    tci_bin *bin = bin_at(cache, bin_offset);
     if (likely(bin->top != bin->base)) {
       void *block = pop(cache, bin, nbytes);
       tci_cache_exit(thread);
@@ -42,7 +43,7 @@ static inline void *alloc_class(tc_pool *pool, unsigned class, size_t nbytes) {
     }
   }
   tci_cache_exit(thread);
-  return alloc_slow(pool, class, nbytes);
+  return alloc_slow(pool, bin_offset, nbytes);
 }
 
 static __attribute__((noinline)) void *alloc_large_slow(tc_pool *pool, size_t nbytes) {
@@ -57,11 +58,11 @@ static __attribute__((noinline)) void *alloc_large(tc_pool *pool, size_t nbytes)
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, TCI_CLASSES + class);
+    tci_bin *bin = bin_at(cache, tci_bin_offset(TCI_CLASSES + class));
     if (likely(bin->top != bin->base && tci_large_fits(bin->top[-1].u.run, nbytes))) {
       tci_run *run = bin->top[-1].u.run;
       STORE(bin->top, bin->top - 1);
-      run->bin = (uint16_t)(TCI_CLASSES + class);
+      tci_run_set_bin(run, TCI_CLASSES + class);
       STORE(run->request, nbytes);
       STORE(run->state, 1);
       tci_stats_in(cache, nbytes);
@@ -77,7 +78,7 @@ static __attribute__((noinline)) void *alloc_large(tc_pool *pool, size_t nbytes)
 
 void *tc_pool_alloc(tc_pool *pool, size_t nbytes) {
   if (unlikely(pool == NULL)) return NULL;
-  if (likely(nbytes <= TCI_SMALL_MAX)) return alloc_class(pool, LOAD_ACQUIRE(pool->class_of[(nbytes + 63) >> TCI_GRANULE_SHIFT]), nbytes);
+  if (likely(nbytes <= TCI_SMALL_MAX)) return alloc_class(pool, LOAD_ACQUIRE(pool->bin_of[(nbytes + 63) >> TCI_GRANULE_SHIFT]), nbytes);
   return alloc_large(pool, nbytes);
 }
 
@@ -96,7 +97,7 @@ void *tc_pool_alloc_aligned(tc_pool *pool, size_t nbytes, size_t alignment) {
   if (alignment <= TCI_PAGE && rounded < TCI_COLOUR_MIN / 2) { /* slabs start on a page: a class of whole alignments will do */
     unsigned class = tci_class_of_size(rounded);
     while (pool->classes[class].block_size % alignment) class++;
-    return alloc_class(pool, class, nbytes);
+    return alloc_class(pool, tci_bin_offset(class), nbytes);
   }
   return tci_large_alloc(pool, nbytes, alignment, false);
 }
@@ -149,24 +150,41 @@ static __attribute__((noinline)) tc_status free_slow(tc_pool *pool, tci_run *run
   return TC_OK;
 }
 
+static __attribute__((noinline)) tc_status free_large(tc_pool *pool, tci_run *run, void *block, bool sized, size_t nbytes) {
+  if (sized && nbytes != run->request) return tci_refuse(pool, (uintptr_t)block, nbytes);
+  tci_thread *thread = tci_tls;
+  tci_cache *cache = tci_cache_enter(thread, pool->index);
+  if (likely(cache != NULL)) {
+    tci_bin *bin = bin_at(cache, run->bin_offset);
+    if (likely(bin->top != bin->end)) {
+      STORE(run->state, 0);
+      push(bin, block, run);
+      tci_stats_out(cache, run->request);
+      BUMP(cache->large_out, run->capacity);
+      tci_cache_exit(thread);
+      return TC_OK;
+    }
+  }
+  tci_cache_exit(thread);
+  return free_slow(pool, run, block, &run->state);
+}
+
 static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool, tci_run *run, uintptr_t address, bool sized, size_t nbytes) {
   uint64_t index = tci_run_index(run, address - run->base);
   if (unlikely(index >= LOAD(run->nblocks))) return tci_refuse(pool, address, nbytes);
-  uint32_t *state = &run->states[index], value = LOAD(*state);
+  uint32_t *state = &run->states[index], value = LOAD(*state), bin_offset = run->bin_offset;
   if (unlikely(value == 0)) return tci_refuse(pool, address, nbytes);
-  unsigned class = run->bin;
-  bool small = class < TCI_CLASSES;
-  size_t requested = likely(small) ? (size_t)value - 1 : run->request;
+  if (unlikely(bin_offset >= tci_bin_offset(TCI_CLASSES))) return free_large(pool, run, (void *)address, sized, nbytes);
+  size_t requested = (size_t)value - 1;
   if (sized && unlikely(nbytes != requested)) return tci_refuse(pool, address, nbytes);
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, class);
+    tci_bin *bin = bin_at(cache, bin_offset);
     if (likely(bin->top != bin->end)) {
       STORE(*state, 0);
-      push(bin, (void *)address, likely(small) ? (void *)state : (void *)run);
+      push(bin, (void *)address, state);
       tci_stats_out(cache, requested);
-      if (unlikely(!small)) BUMP(cache->large_out, run->capacity);
       tci_cache_exit(thread);
       return TC_OK;
     }

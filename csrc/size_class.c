@@ -60,7 +60,7 @@ static void class_init(tci_class *class, size_t size, bool learned) {
 void tci_classes_init(tc_pool *pool) {
   for (unsigned class = 0; class < TCI_FIXED_CLASSES; class++) class_init(&pool->classes[class], fixed_size(class), false);
   for (size_t granule = 0; granule <= TCI_SMALL_MAX >> TCI_GRANULE_SHIFT; granule++)
-    pool->class_of[granule] = (uint8_t)tci_class_of_size(granule << TCI_GRANULE_SHIFT);
+    pool->bin_of[granule] = (uint16_t)tci_bin_offset(tci_class_of_size(granule << TCI_GRANULE_SHIFT));
 }
 
 /* learner lock held */
@@ -68,12 +68,13 @@ static void class_make(tc_pool *pool, uint32_t granule) {
   unsigned class = TCI_FIXED_CLASSES + pool->learner.classes;
   class_init(&pool->classes[class], (size_t)granule << TCI_GRANULE_SHIFT, true);
   pool->learner.classes++;
-  STORE_RELEASE(pool->class_of[granule], (uint8_t)class);
+  STORE_RELEASE(pool->bin_of[granule], (uint16_t)tci_bin_offset(class));
 }
 
 void tci_class_learn(tc_pool *pool, size_t nbytes, size_t weight) {
   uint32_t granule = (uint32_t)((nbytes + 63) >> TCI_GRANULE_SHIFT);
-  size_t exact = (size_t)granule << TCI_GRANULE_SHIFT, size = pool->classes[LOAD(pool->class_of[granule])].block_size;
+  unsigned class = tci_bin_index(LOAD_ACQUIRE(pool->bin_of[granule]));
+  size_t exact = (size_t)granule << TCI_GRANULE_SHIFT, size = pool->classes[class].block_size;
   if (!pool->options.learn || nbytes < LEARN_MIN_BYTES || (size - exact) * LEARN_WASTE <= size) return;
   tci_learner *learner = &pool->learner;
   unsigned slot = granule * 2654435761u >> 24;
@@ -81,7 +82,7 @@ void tci_class_learn(tc_pool *pool, size_t nbytes, size_t weight) {
   if (learner->granules[slot] == granule) {
     learner->weights[slot] += weight;
     if (learner->weights[slot] >= LEARN_FROM && learner->classes < TCI_LEARNED_CLASSES &&
-        LOAD(pool->class_of[granule]) < TCI_FIXED_CLASSES)
+        tci_bin_index(LOAD(pool->bin_of[granule])) < TCI_FIXED_CLASSES)
       class_make(pool, granule);
   } else if (learner->weights[slot] > weight) {
     learner->weights[slot] -= weight; /* the one that was here ages */

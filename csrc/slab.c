@@ -41,7 +41,7 @@ bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
   slab->inverse = c->inverse;
   slab->shift = (uint8_t)c->shift;
   slab->nblocks = slab->nfree = c->nblocks;
-  slab->bin = (uint16_t)class;
+  tci_run_set_bin(slab, class);
   STORE(slab->kind, RUN_SLAB);
   tci_run_destroy(run);
   for (size_t page = 0; page < slab->npages; page++) tci_page_map_set(slab->start + (page << TCI_PAGE_SHIFT), slab);
@@ -60,7 +60,7 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   run->block_size = c->block_size;
   run->inverse = 1;
   run->shift = 0;
-  run->bin = (uint16_t)class;
+  tci_run_set_bin(run, class);
   run->nblocks = 1;
   STORE(run->kind, RUN_SINGLE);
   *entry = (tci_entry){.block = (void *)run->base, .u.state = &run->state};

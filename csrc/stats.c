@@ -20,7 +20,9 @@ static void publish_allocated(tc_pool *pool, int64_t change) {
   raise_to(&pool->budget, allocated);
 }
 
-static int64_t requested_now(const tci_cache *cache) { return LOAD(cache->requested_high) - LOAD(cache->requested_room); }
+static int64_t requested_now(const tci_cache *cache) {
+  return LOAD(cache->requested_high) - (int64_t)(LOAD(cache->requested_mark) - LOAD(cache->requested_in));
+}
 
 /* How far the cache's requested bytes rose above what it published. */
 static int64_t requested_above(const tci_cache *cache) {
@@ -34,7 +36,7 @@ static void publish_requested(tci_cache *cache) {
   raise_to(&pool->requested_peak, before + requested_above(cache));
   STORE(cache->requested_seen, current);
   STORE(cache->requested_high, current);
-  STORE(cache->requested_room, 0);
+  STORE(cache->requested_mark, cache->requested_in);
   STORE(cache->high_ignored, INT64_MIN);
   raise_to(&pool->cached_peak, (int64_t)LOAD(pool->reserved) - LOAD(pool->allocated));
 }
