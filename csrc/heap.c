@@ -87,7 +87,7 @@ static void map_ends(tci_run *run) {
 static size_t count_dirty(const tci_run *run) {
   const uint8_t *bytes = tci_run_dirty_bytes(run);
   size_t count = 0;
-  for (size_t i = 0; i < run->npages; i++) count += bytes[i];
+  for (size_t i = 0; i < run->npages; i++) count += bytes[i] != 0;
   return count;
 }
 
@@ -136,15 +136,6 @@ void tci_heap_take_run(tc_pool *pool, tci_run *run) {
   pool->heap.used += run->npages;
 }
 
-tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty) {
-  tci_run *run = find(&pool->heap, npages, dirty);
-  if (!run) return NULL;
-  tci_heap_take_run(pool, run);
-  split(pool, run, npages);
-  map_ends(run);
-  return run;
-}
-
 /* The free run that ends (or starts) at this address, taken out of its bin. */
 static tci_run *take_neighbour(tc_pool *pool, const tci_run *run, bool left) {
   uintptr_t end = run->start + (run->npages << TCI_PAGE_SHIFT);
@@ -154,6 +145,50 @@ static tci_run *take_neighbour(tc_pool *pool, const tci_run *run, bool left) {
   if (left ? other->start + (other->npages << TCI_PAGE_SHIFT) != run->start : other->start != end) return NULL;
   tci_heap_take_run(pool, other);
   return other;
+}
+
+static void free_run_touch(tc_pool *pool, tci_run *run, uintptr_t from, uintptr_t to) { /* busy; goes back into a bin */
+  from = from > run->start ? from : run->start;
+  uintptr_t end = run->start + (run->npages << TCI_PAGE_SHIFT);
+  to = to < end ? to : end;
+  memset(run->segment->dirty + ((from - run->segment->base) >> TCI_PAGE_SHIFT), TCI_PAGE_RESIDENT, (to - from) >> TCI_PAGE_SHIFT);
+  run->dirty += (to - from) >> TCI_PAGE_SHIFT;
+  pool->heap.used -= run->npages;
+  bin_insert(&pool->heap, run);
+}
+
+/* The huge page at this address, if nothing of it is resident yet, will come in whole with the run: its free pages become warm. */
+static void huge_page_touch(tc_pool *pool, tci_run *run, uintptr_t address) {
+  tci_segment *segment = run->segment;
+  uintptr_t from = address & ~(TCI_SLOT - 1), to = from + TCI_SLOT;
+  if (to > segment->base + segment->nbytes) return;
+  const uint8_t *flags = segment->dirty + ((from - segment->base) >> TCI_PAGE_SHIFT);
+  uint8_t any = 0;
+  for (size_t i = 0; i < TCI_SLOT >> TCI_PAGE_SHIFT; i++) any |= flags[i];
+  if (any) return;
+  tci_run *left = run->start > from ? take_neighbour(pool, run, true) : NULL;
+  tci_run *right = run->start + (run->npages << TCI_PAGE_SHIFT) < to ? take_neighbour(pool, run, false) : NULL;
+  if (left) free_run_touch(pool, left, from, to);
+  if (right) free_run_touch(pool, right, from, to);
+}
+
+static void run_touch(tc_pool *pool, tci_run *run) {
+  if (run->segment->huge) {
+    huge_page_touch(pool, run, run->start);
+    huge_page_touch(pool, run, run->start + (run->npages << TCI_PAGE_SHIFT) - 1);
+  }
+  uint8_t *flags = tci_run_dirty_bytes(run);
+  for (size_t i = 0; i < run->npages; i++) flags[i] |= TCI_PAGE_RESIDENT;
+}
+
+tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty) {
+  tci_run *run = find(&pool->heap, npages, dirty);
+  if (!run) return NULL;
+  tci_heap_take_run(pool, run);
+  split(pool, run, npages);
+  map_ends(run);
+  run_touch(pool, run);
+  return run;
 }
 
 static void absorb(tci_run *run, tci_run *other) {
@@ -184,11 +219,12 @@ bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages) {
   split(pool, other, npages - run->npages);
   absorb(run, other);
   map_ends(run);
+  run_touch(pool, run);
   return true;
 }
 
 void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages) {
-  memset(tci_run_dirty_bytes(run), 1, run->npages);
+  memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
   tci_run *rest = tci_run_create(sizeof *rest);
   if (!rest) return;
   rest->pool = pool;

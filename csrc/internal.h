@@ -103,7 +103,7 @@ struct tci_run {
   tci_segment *segment;
   uintptr_t start;     /* address of the first page */
   size_t npages;
-  size_t dirty;        /* pages that may hold data; free runs */
+  size_t dirty;        /* pages with any TCI_PAGE_ flag; free runs */
   tci_run *previous, *next; /* bin, or partial slabs of the class */
   tci_run *older, *newer;   /* free runs with dirty pages, by age */
   uint32_t block_size; /* bytes; 0 for RUN_LARGE */
@@ -128,8 +128,11 @@ struct tci_segment {
   tc_pool *pool;
   tci_segment *previous, *next;
   size_t meta_bytes; /* of this header */
-  uint8_t dirty[];   /* one a page: 1 = may hold data; written by the run's owner */
+  bool huge;         /* the first touch of a huge page makes all of it resident */
+  uint8_t dirty[];   /* TCI_PAGE_ flags, a byte a page; written by the run's owner */
 };
+#define TCI_PAGE_DATA 1     /* may hold data */
+#define TCI_PAGE_RESIDENT 2 /* was handed out, or lies in a huge page that was touched */
 
 typedef struct tci_entry {
   void *block;

@@ -70,7 +70,7 @@ static void run_clear(tci_run *run, size_t nbytes) {
   uintptr_t end = run->base + nbytes;
   for (size_t page = 0; page < run->npages;) {
     size_t last = page;
-    while (last < run->npages && dirty[last]) last++;
+    while (last < run->npages && dirty[last] & TCI_PAGE_DATA) last++;
     uintptr_t from = run->start + (page << TCI_PAGE_SHIFT), to = run->start + (last << TCI_PAGE_SHIFT);
     from = from < run->base ? run->base : from;
     to = to > end ? end : to;

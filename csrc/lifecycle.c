@@ -143,11 +143,10 @@ size_t tc_pool_limit(const tc_pool *pool) { return LOAD(pool->options.limit); }
 
 size_t tc_pool_set_limit(tc_pool *pool, size_t limit) {
   size_t old = __atomic_exchange_n(&pool->options.limit, limit, __ATOMIC_RELAXED);
-  uint64_t reserved = LOAD(pool->reserved);
-  if (limit && reserved > limit) {
-    uint64_t live = tci_stats_live(pool);
-    tc_pool_trim(pool, limit > live ? limit - live : 0);
-  }
+  if (!limit || LOAD(pool->reserved) <= limit) return old;
+  uint64_t live = tci_stats_live(pool);
+  tc_pool_trim(pool, limit > live ? limit - live : 0);
+  if (LOAD(pool->reserved) > limit) tci_release_whole(pool, SIZE_MAX); /* only segments larger than the surplus are left */
   return old;
 }
 

@@ -14,7 +14,7 @@ size_t tci_os_huge_page_size(void); /* 0: the kernel has no transparent huge pag
 void *tci_os_map(size_t nbytes, size_t alignment); /* zeroed, readable and writable; NULL on failure */
 void tci_os_unmap(void *address, size_t nbytes);
 int tci_os_purge(void *address, size_t nbytes); /* the pages go, zeros come back on use; 0 on success */
-void tci_os_advise_huge(void *address, size_t nbytes, int on);
+int tci_os_advise_huge(void *address, size_t nbytes, int on); /* 1: the range will have huge pages */
 
 /* Zero [address, address + nbytes), touching only what is resident where that can be known. */
 void tci_os_clear(void *address, size_t nbytes);

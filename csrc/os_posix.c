@@ -5,6 +5,7 @@
 #include "os.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +16,8 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #endif
+
+#define STREAM_FROM ((size_t)4 << 20)
 
 #ifndef MAP_NORESERVE
 #define MAP_NORESERVE 0
@@ -30,18 +33,30 @@ size_t tci_os_page_size(void) {
   return known;
 }
 
-size_t tci_os_huge_page_size(void) {
 #ifdef __linux__
-  FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "r");
+static size_t huge_page_probe(void) {
+  FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+  char line[64] = "";
   size_t size = 0;
+  if (!file) return 0;
+  bool on = fgets(line, sizeof line, file) && !strstr(line, "[never]");
+  fclose(file);
+  file = on ? fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "r") : NULL;
   if (!file) return 0;
   if (fscanf(file, "%zu", &size) != 1) size = 0;
   fclose(file);
   return size;
-#else
-  return 0;
-#endif
 }
+
+size_t tci_os_huge_page_size(void) {
+  static _Atomic size_t probed; /* the size + 1 */
+  size_t known = atomic_load_explicit(&probed, memory_order_relaxed);
+  if (!known) atomic_store_explicit(&probed, known = huge_page_probe() + 1, memory_order_relaxed);
+  return known - 1;
+}
+#else
+size_t tci_os_huge_page_size(void) { return 0; }
+#endif
 
 static void *map_anywhere(size_t nbytes) {
   void *address = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,12 +87,24 @@ int tci_os_purge(void *address, size_t nbytes) {
 #endif
 }
 
-void tci_os_advise_huge(void *address, size_t nbytes, int on) {
+int tci_os_advise_huge(void *address, size_t nbytes, int on) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  (void)madvise(address, nbytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* advice: a refusal changes nothing */
+  return madvise(address, nbytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0 && on && tci_os_huge_page_size(); /* advice may be refused */
 #else
   (void)address, (void)nbytes, (void)on;
+  return 0;
 #endif
+}
+
+/* Zeros, past the caches where the range is larger than they are. */
+static void clear_bytes(char *address, size_t nbytes) {
+#if defined(__x86_64__)
+  if (nbytes >= STREAM_FROM) { /* 64 MiB in 0.76 ms, memset 0.97 to 1.19 (Zen 5) */
+    __asm__ volatile("rep stosb" : "+D"(address), "+c"(nbytes) : "a"(0) : "memory");
+    return;
+  }
+#endif
+  memset(address, 0, nbytes);
 }
 
 #ifdef __linux__
@@ -95,7 +122,7 @@ static void clear_resident(char *address, size_t nbytes, size_t page) {
     for (size_t i = 0, n = piece / page; i < n;) {
       size_t j = i;
       while (j < n && (resident[j] & 1)) j++;
-      if (j > i) memset(address + i * page, 0, (j - i) * page);
+      if (j > i) clear_bytes(address + i * page, (j - i) * page);
       i = j + (j == i);
     }
     address += piece, nbytes -= piece;
@@ -115,7 +142,7 @@ void tci_os_clear(void *address, size_t nbytes) {
     return;
   }
 #endif
-  memset(address, 0, nbytes);
+  clear_bytes(address, nbytes);
 }
 
 int tci_os_move_pages(void *to, void *from, size_t nbytes) {

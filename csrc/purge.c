@@ -62,7 +62,7 @@ size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
     if (old) tci_heap_take_run(pool, run);
     tci_heap_unlock(pool);
     if (!old) break;
-    if (may_release(pool, run)) {
+    if (nbytes - done >= run->segment->nbytes && may_release(pool, run)) {
       done += run->dirty << TCI_PAGE_SHIFT;
       tci_segment_release(pool, run);
       continue;

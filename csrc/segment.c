@@ -49,15 +49,13 @@ static void unreserve_bytes(tc_pool *pool, size_t nbytes) {
   ADD(pool->reserved_out, nbytes);
 }
 
-static void advise(tc_pool *pool, uintptr_t address, size_t nbytes) {
-  if (!pool->upstream.host_memory) return;
-  if (pool->options.huge_pages == TC_HUGE_PAGES_OFF)
-    tci_os_advise_huge((void *)address, nbytes, 0);
-  else if (nbytes >= TCI_SLOT)
-    tci_os_advise_huge((void *)address, nbytes, 1);
+static bool advise(tc_pool *pool, uintptr_t address, size_t nbytes) { /* true: huge pages are to be expected */
+  bool wanted = pool->options.huge_pages != TC_HUGE_PAGES_OFF;
+  if (!pool->upstream.host_memory || (wanted && nbytes < TCI_SLOT)) return false;
+  return tci_os_advise_huge((void *)address, nbytes, wanted) && tci_os_huge_page_size() == TCI_SLOT;
 }
 
-static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes) {
+static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, bool huge) {
   size_t meta_bytes = sizeof(tci_segment) + (nbytes >> TCI_PAGE_SHIFT);
   tci_segment *segment = tci_meta_alloc(META_OTHER, meta_bytes);
   tci_run *run = tci_run_create(sizeof *run);
@@ -66,6 +64,7 @@ static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes) {
     segment->nbytes = nbytes;
     segment->pool = pool;
     segment->meta_bytes = meta_bytes;
+    segment->huge = huge;
   }
   if (!segment || !run || !tci_page_map_add(segment)) {
     if (segment) tci_meta_free(META_OTHER, segment, meta_bytes);
@@ -91,8 +90,7 @@ bool tci_segment_add(tc_pool *pool, size_t nbytes) {
   if (!reserve_bytes(pool, nbytes)) return false;
   void *address = upstream_allocate(pool, nbytes);
   if (address) {
-    advise(pool, (uintptr_t)address, nbytes);
-    if (segment_create(pool, (uintptr_t)address, nbytes)) {
+    if (segment_create(pool, (uintptr_t)address, nbytes, advise(pool, (uintptr_t)address, nbytes))) {
       tci_stats_reserved(pool);
       return true;
     }

@@ -94,7 +94,7 @@ uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32
 
 /* heap lock held */
 static void run_give(tc_pool *pool, tci_run *run) {
-  memset(tci_run_dirty_bytes(run), 1, run->npages);
+  memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
   run->dirty = run->npages;
   run->nblocks = 0;
   STORE(run->kind, RUN_BUSY);

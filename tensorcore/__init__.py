@@ -11,70 +11,29 @@
 Sizes are bytes, times are seconds, ratios lie in 0..1.
 """
 
-from ._allocation import PooledAllocation
-from ._backend import Backend, Device, device, devices, is_available, register_backend
-from ._callbacks import on_out_of_memory
-from ._errors import (
-    CorruptionError,
-    DeviceUnavailableError,
-    DoubleFreeError,
-    HookWarning,
-    InvalidFreeError,
-    OutOfMemoryError,
-    PoolClosedError,
-    ReleasedError,
-    SizeMismatchError,
-    TensorCoreError,
-    TensorCoreWarning,
-    UtilizationWarning,
-)
-from ._global import get_global_memory_pool, set_global_memory_pool, statistics
-from ._hook import hook_mode, install, installed, installed_pool, uninstall
-from ._lib import __version__, get_include
-from ._pool import MemoryPool
-from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics, Statistics
-from ._tensor import Tensor
-from ._upstream import FakeCounts, FakeUpstream, Upstream
+from __future__ import annotations
 
-__all__ = [
-    "Backend",
-    "ByteStatistic",
-    "CorruptionError",
-    "Device",
-    "DeviceUnavailableError",
-    "DoubleFreeError",
-    "FakeCounts",
-    "FakeUpstream",
-    "HookWarning",
-    "InvalidFreeError",
-    "MemoryPool",
-    "MemoryStatistics",
-    "OutOfMemoryError",
-    "PoolClosedError",
-    "PoolStatistics",
-    "PooledAllocation",
-    "ReleasedError",
-    "SizeClassStatistics",
-    "SizeMismatchError",
-    "Statistics",
-    "Tensor",
-    "TensorCoreError",
-    "TensorCoreWarning",
-    "Upstream",
-    "UtilizationWarning",
-    "__version__",
-    "device",
-    "devices",
-    "get_global_memory_pool",
-    "get_include",
-    "hook_mode",
-    "install",
-    "installed",
-    "installed_pool",
-    "is_available",
-    "on_out_of_memory",
-    "register_backend",
-    "set_global_memory_pool",
-    "statistics",
-    "uninstall",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._api import *  # noqa: F403  # the one list of public names is _api.__all__
+    from ._api import __all__ as __all__
+    from ._api import __version__ as __version__
+
+
+def __getattr__(name: str) -> object:
+    """Import everything at the first use of a name: a program under ``tensorcore run`` may set NumPy's environment first."""
+    if name.startswith("_") and name not in ("__all__", "__version__"):
+        raise AttributeError(f"module 'tensorcore' has no attribute {name!r}")
+    import_module("numpy")  # first: what waits for NumPy (tensorcore run) must not find this package half imported
+    _api = import_module("._api", __name__)
+    globals().update({public: getattr(_api, public) for public in _api.__all__}, __all__=_api.__all__)
+    try:
+        return globals()[name]
+    except KeyError:
+        raise AttributeError(f"module 'tensorcore' has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("._api", __name__).__all__})

@@ -236,7 +236,6 @@ def test_no_numpy_leaves_numpys_allocator_in_place(tmp_path: Path) -> None:
     assert "of 0 allocations" in report
 
 
-@pytest.mark.xfail(strict=True, reason="import tensorcore imports NumPy; run is ready for the day it doesn't")
 def test_program_can_set_the_environment_before_numpy_is_loaded(tmp_path: Path) -> None:
     name = write(tmp_path, "import sys; print('numpy' in sys.modules)")
     assert execute([*RUN, "--quiet", name], tmp_path)[1] == "False\n"

@@ -21,6 +21,7 @@ PYTHON_LAYERS = (
     ("__main__",),
     ("cli",),
     ("__init__",),
+    ("_api",),
     ("_hook", "_tensor", "_allocation"),
     ("_global",),
     ("_pool",),

@@ -38,6 +38,9 @@ _ROWS: tuple[tuple[str, Callable[[Usage], float], Callable[[float], str]], ...] 
 )
 
 
+COMMAND = Path(__file__).parents[1] / "__main__.py"  # by its path: with -m a folder named tensorcore would be taken for ours
+
+
 @dataclass(slots=True)
 class Comparison:
     """The measured runs of one program, and whether its output was the same each time."""
@@ -53,7 +56,7 @@ def compare_command(options: argparse.Namespace, words: Sequence[str], report: P
     """Run, show the table on stderr, and return the program's exit code."""
     program = [*(["-m"] if options.module is not None else []), *words]
     own = ["--no-numpy"] * options.no_numpy + ([] if options.limit is None else ["--limit", options.limit])
-    pooled = ["-m", "tensorcore", "run", "--quiet", *own, *program]
+    pooled = [str(COMMAND), "run", "--quiet", *own, *program]
     try:
         with _Runs([sys.executable, *program], [sys.executable, *pooled]) as runs:
             comparison = _measure_all(runs, options.rounds)

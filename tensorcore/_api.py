@@ -1,0 +1,69 @@
+"""Every public name, imported from the module that has it; `tensorcore` hands them on at first use."""
+
+from ._allocation import PooledAllocation
+from ._backend import Backend, Device, device, devices, is_available, register_backend
+from ._callbacks import on_out_of_memory
+from ._errors import (
+    CorruptionError,
+    DeviceUnavailableError,
+    DoubleFreeError,
+    HookWarning,
+    InvalidFreeError,
+    OutOfMemoryError,
+    PoolClosedError,
+    ReleasedError,
+    SizeMismatchError,
+    TensorCoreError,
+    TensorCoreWarning,
+    UtilizationWarning,
+)
+from ._global import get_global_memory_pool, set_global_memory_pool, statistics
+from ._hook import hook_mode, install, installed, installed_pool, uninstall
+from ._lib import __version__, get_include
+from ._pool import MemoryPool
+from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics, Statistics
+from ._tensor import Tensor
+from ._upstream import FakeCounts, FakeUpstream, Upstream
+
+__all__ = [
+    "Backend",
+    "ByteStatistic",
+    "CorruptionError",
+    "Device",
+    "DeviceUnavailableError",
+    "DoubleFreeError",
+    "FakeCounts",
+    "FakeUpstream",
+    "HookWarning",
+    "InvalidFreeError",
+    "MemoryPool",
+    "MemoryStatistics",
+    "OutOfMemoryError",
+    "PoolClosedError",
+    "PoolStatistics",
+    "PooledAllocation",
+    "ReleasedError",
+    "SizeClassStatistics",
+    "SizeMismatchError",
+    "Statistics",
+    "Tensor",
+    "TensorCoreError",
+    "TensorCoreWarning",
+    "Upstream",
+    "UtilizationWarning",
+    "__version__",
+    "device",
+    "devices",
+    "get_global_memory_pool",
+    "get_include",
+    "hook_mode",
+    "install",
+    "installed",
+    "installed_pool",
+    "is_available",
+    "on_out_of_memory",
+    "register_backend",
+    "set_global_memory_pool",
+    "statistics",
+    "uninstall",
+]
