@@ -9,37 +9,6 @@
 
 #include <sched.h>
 
-static tci_cache *cache_find_or_make(tc_pool *pool) {
-  tci_cache *cache = pool->free_caches;
-  if (cache) {
-    pool->free_caches = cache->next_free;
-    return cache;
-  }
-  cache = tci_meta_alloc(META_OTHER, sizeof *cache);
-  if (!cache) return NULL;
-  cache->pool = pool;
-  cache->taken = LOAD(pool->closed);
-  cache->next = pool->caches;
-  STORE_RELEASE(pool->caches, cache);
-  return cache;
-}
-
-static bool slot_open(const tc_pool *pool) { return !LOAD(pool->closed) && !LOAD(pool->watched); }
-
-tci_cache *tci_cache_get(tc_pool *pool) {
-  tci_thread *thread = tci_thread_get();
-  if (!thread) return NULL;
-  tci_cache *cache = thread->caches[pool->index];
-  if (likely(cache != NULL)) return cache;
-  pthread_mutex_lock(&pool->collect);
-  cache = cache_find_or_make(pool);
-  if (cache) cache->thread = thread;
-  thread->caches[pool->index] = cache;
-  STORE(thread->slots[pool->index], slot_open(pool) ? cache : NULL);
-  pthread_mutex_unlock(&pool->collect);
-  return cache;
-}
-
 bool tci_cache_enter_wait(tci_cache *cache) {
   tc_pool *pool = cache->pool;
   for (;;) {
@@ -52,93 +21,26 @@ bool tci_cache_enter_wait(tci_cache *cache) {
   }
 }
 
-static tci_magazine *loaded(const tci_bin *bin) {
+tci_magazine *tci_bin_loaded(const tci_bin *bin) {
   return bin->base ? (tci_magazine *)((char *)bin->base - offsetof(tci_magazine, entries)) : NULL;
 }
 
-/* Load a magazine, hand back the one that was loaded with its count set. */
-static tci_magazine *load(tci_bin *bin, tci_magazine *magazine) {
-  tci_magazine *old = loaded(bin);
-  if (old) old->count = (uint32_t)(bin->top - bin->base);
-  STORE(bin->base, magazine->entries);
-  STORE(bin->top, magazine->entries + magazine->count);
-  bin->end = magazine->entries + magazine->capacity;
-  return old;
-}
-
-static void spare_set(tci_bin *bin, tci_magazine *magazine) {
+void tci_bin_set_spare(tci_bin *bin, tci_magazine *magazine) {
   bin->spare = magazine;
   STORE(bin->spare_count, magazine ? magazine->count : 0);
 }
 
-bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
-  tci_bin *bin = &cache->bins[class];
-  tc_pool *pool = cache->pool;
-  if (!tci_cache_enter_wait(cache)) return false;
-  if (bin->top != bin->base) return true;
-  if (bin->spare_count) {
-    spare_set(bin, load(bin, bin->spare));
-    return true;
-  }
-  tci_cache_exit(cache->thread);
-  tci_stats_publish_bin(cache, class);
-  tci_magazine *magazine = tci_depot_get(pool, class);
-  if (!magazine) magazine = tci_obtain_blocks(pool, class, nbytes);
-  if (!magazine) return false;
-  tci_class_learn(pool, nbytes, magazine->count * (size_t)pool->classes[class].block_size);
-  if (!tci_cache_enter_wait(cache)) {
-    tci_magazine_drain(pool, magazine);
-    return false;
-  }
-  BUMP(bin->refills, 1);
-  BUMP(bin->balance, magazine->count);
-  tci_magazine *empty = bin->spare, *old = load(bin, magazine);
-  if (!old) return true;
-  spare_set(bin, old);
-  if (!empty) return true;
-  tci_cache_exit(cache->thread);
-  tci_magazine_put(pool, empty);
-  return tci_cache_refill(cache, class, nbytes); /* nearly always finds the block at once */
-}
-
-bool tci_cache_make_room(tci_cache *cache, unsigned index) {
-  tci_bin *bin = &cache->bins[index];
-  tc_pool *pool = cache->pool;
-  if (!tci_cache_enter_wait(cache)) return false;
-  if (bin->top != bin->end) return true;
-  tci_magazine *spare = bin->spare;
-  if (spare && spare->count == 0) {
-    spare_set(bin, load(bin, spare));
-    return true;
-  }
-  BUMP(bin->balance, -(int64_t)bin->spare_count);
-  spare_set(bin, NULL);
-  tci_cache_exit(cache->thread);
-  tci_stats_publish_bin(cache, index);
-  if (spare && index < TCI_CLASSES)
-    tci_depot_put(pool, spare);
-  else if (spare)
-    tci_magazine_drain(pool, spare);
-  tci_scavenger_wake(pool);
-  tci_magazine *magazine = tci_magazine_get(pool, index);
-  if (!magazine) return false;
-  if (!tci_cache_enter_wait(cache)) {
-    tci_magazine_put(pool, magazine);
-    return false;
-  }
-  spare_set(bin, load(bin, magazine));
-  return true;
-}
+bool tci_slot_open(const tc_pool *pool) { return !LOAD(pool->closed) && !LOAD(pool->watched); }
 
 /* Unload a bin into the list; the cache is entered or taken. */
 static void bin_unload(tci_bin *bin, tci_magazine **list) {
-  tci_magazine *both[2] = {loaded(bin), bin->spare};
+  tci_magazine *both[2] = {tci_bin_loaded(bin), bin->spare};
   BUMP(bin->balance, -(int64_t)tci_bin_depth(bin));
   if (both[0]) both[0]->count = (uint32_t)(bin->top - bin->base);
   STORE(bin->top, NULL);
   STORE(bin->base, NULL);
   bin->end = NULL;
-  spare_set(bin, NULL);
+  tci_bin_set_spare(bin, NULL);
   for (int i = 0; i < 2; i++) {
     if (!both[i]) continue;
     both[i]->next = *list;
@@ -190,7 +92,7 @@ static bool is_taken(const tci_cache *cache) {
 
 static void give_back(tci_cache *cache) {
   STORE_RELEASE(cache->taken, 0);
-  if (cache->thread && slot_open(cache->pool)) STORE_RELEASE(*slot_of(cache), cache);
+  if (cache->thread && tci_slot_open(cache->pool)) STORE_RELEASE(*slot_of(cache), cache);
 }
 
 void tci_cache_collect(tc_pool *pool, bool idle_only) {
@@ -245,7 +147,7 @@ void tci_cache_watch(tc_pool *pool, bool watched) {
   pthread_mutex_lock(&pool->collect);
   STORE(pool->watched, watched);
   for (tci_cache *cache = pool->caches; cache; cache = cache->next)
-    if (cache->thread) STORE_RELEASE(*slot_of(cache), slot_open(pool) ? cache : NULL);
+    if (cache->thread) STORE_RELEASE(*slot_of(cache), tci_slot_open(pool) ? cache : NULL);
   pthread_mutex_unlock(&pool->collect);
 }
 
@@ -272,10 +174,10 @@ void tci_cache_retire(tci_cache *cache) {
   pthread_mutex_unlock(&pool->collect);
 }
 
-void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor) { /* the other threads are gone */
+void tci_cache_after_fork(tc_pool *pool) { /* the other threads are gone */
   STORE(pool->purging, 0);
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
-    if (!cache->thread || cache->thread == survivor) continue;
+    if (!cache->thread || cache->thread == tci_tls) continue;
     cache->thread = NULL;
     cache->next_free = pool->free_caches;
     pool->free_caches = cache;

@@ -11,12 +11,12 @@ typedef struct check {
   size_t used, free, dirty, live; /* pages, pages, pages, blocks */
 } check;
 
-#define EXPECT(c, condition, ...)                                            \
-  do {                                                                       \
-    if (!(condition) && !(c)->broken) {                                      \
-      (c)->broken = true;                                                    \
-      if ((c)->message) snprintf((c)->message, (c)->size, __VA_ARGS__);      \
-    }                                                                        \
+#define EXPECT(c, condition, ...)                                       \
+  do {                                                                  \
+    if (!(condition) && !(c)->broken) {                                 \
+      (c)->broken = true;                                               \
+      if ((c)->message) snprintf((c)->message, (c)->size, __VA_ARGS__); \
+    }                                                                   \
   } while (0)
 
 static void check_free_run(check *c, const tci_run *run, bool after_free) {
@@ -43,8 +43,8 @@ static void check_slab(check *c, const tci_run *slab) {
   EXPECT(c, (size_t)slab->nblocks * slab->block_size <= slab->npages << TCI_PAGE_SHIFT, "slab %#zx: blocks beyond its pages",
          (size_t)slab->start);
   for (size_t page = 0; page < slab->npages; page++)
-    EXPECT(c, tci_page_map_get(slab->start + (page << TCI_PAGE_SHIFT)) == slab, "slab %#zx: page %zu maps elsewhere",
-           (size_t)slab->start, page);
+    EXPECT(c, tci_page_map_get(slab->start + (page << TCI_PAGE_SHIFT)) == slab, "slab %#zx: page %zu maps elsewhere", (size_t)slab->start,
+           page);
 }
 
 static void check_segment(check *c, tci_segment *segment) {
@@ -104,8 +104,8 @@ tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size) {
   if (!c.broken) {
     check_bins(&c);
     EXPECT(&c, c.used == pool->heap.used && c.free == pool->heap.free && c.dirty == pool->heap.dirty,
-           "heap counts %zu used, %zu free, %zu dirty pages; found %zu, %zu, %zu", pool->heap.used, pool->heap.free, pool->heap.dirty,
-           c.used, c.free, c.dirty);
+           "heap counts %zu used, %zu free, %zu dirty pages; found %zu, %zu, %zu", pool->heap.used, pool->heap.free, pool->heap.dirty, c.used,
+           c.free, c.dirty);
     EXPECT(&c, bytes == pool->heap.bytes, "segments hold %zu bytes, %zu recorded", bytes, pool->heap.bytes);
     size_t live = blocks_live(pool);
     EXPECT(&c, c.live == live, "%zu blocks are marked in use, the counters say %zu", c.live, live);

@@ -378,10 +378,7 @@ void tci_depot_drain(tc_pool *pool, bool all); /* to the heap: all, or what no t
 void tci_depot_free(tc_pool *pool);            /* the pool ends */
 
 /* ---- cache.c: a thread's stacks ---------------------------------------------------------------------------------------------------- */
-tci_cache *tci_cache_get(tc_pool *pool); /* of the calling thread, made where missing; NULL: no memory */
 bool tci_cache_enter_wait(tci_cache *cache); /* entered; false, and not entered: the pool is closed */
-bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes); /* entered, with a block; false, and not entered: none */
-bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room in the bin; false, and not entered: none */
 void tci_cache_retire(tci_cache *cache); /* its thread ended */
 void tci_cache_collect(tc_pool *pool, bool idle_only); /* blocks in all caches and depots go back to the heap */
 void tci_cache_freeze(tc_pool *pool); /* nobody is inside a cache until the thaw; holds the collect lock */
@@ -389,7 +386,10 @@ void tci_cache_thaw(tc_pool *pool);
 void tci_cache_close(tc_pool *pool);     /* the pool is closed: blocks go straight to the heap from now on */
 void tci_cache_watch(tc_pool *pool, bool watched); /* every call takes the slow path */
 void tci_caches_free(tc_pool *pool);
-void tci_cache_after_fork(tc_pool *pool, tci_thread *survivor);
+void tci_cache_after_fork(tc_pool *pool); /* in the child */
+bool tci_slot_open(const tc_pool *pool); /* may threads use the fast path? */
+tci_magazine *tci_bin_loaded(const tci_bin *bin);
+void tci_bin_set_spare(tci_bin *bin, tci_magazine *magazine);
 
 static inline tci_cache *tci_cache_enter(tci_thread *thread, uint32_t pool_index) { /* NULL: the slow path; exit all the same */
 #if TCI_TSAN
@@ -408,16 +408,28 @@ static inline uint64_t tci_bin_depth(const tci_bin *bin) {
 }
 static inline int64_t tci_bin_live(const tci_bin *bin) { return LOAD(bin->balance) - (int64_t)tci_bin_depth(bin); }
 
-/* ---- thread.c: registry of threads and pools, thread exit, fork ------------------------------------------------------------------- */
-tci_thread *tci_thread_get(void); /* NULL: no memory */
+/* ---- thread.c: threads, their caches, and the pools ----------------------------------------------------------------------------- */
+tci_cache *tci_cache_get(tc_pool *pool); /* of the calling thread, made where missing; NULL: no memory */
 tc_status tci_registry_add(tc_pool *pool);
 void tci_registry_remove(tc_pool *pool);
 tc_pool *tci_registry_next(uint32_t *slot); /* the next pool, pinned: destroy waits; NULL: no more */
 void tci_registry_unpin(tc_pool *pool);
+void tci_registry_lock(void), tci_registry_unlock(void);
+void tci_registry_each(void (*visit)(tc_pool *pool)); /* the lock is held */
+void tci_registry_after_fork(void);                   /* in the child */
+
+/* ---- scavenger.c: a thread that returns what stays unused ------------------------------------------------------------------------ */
+void tci_scavenger_wake(tc_pool *pool); /* there is, or will be, something to return */
+typedef enum tci_fork_phase { FORK_PREPARE, FORK_PARENT, FORK_CHILD } tci_fork_phase;
+void tci_scavenger_fork(tci_fork_phase phase); /* the thread ends before a fork, and starts again when there is need */
 
 /* ---- obtain.c: a run from the heap or upstream, with the ladder of reclaiming ------------------------------------------------------ */
 tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes); /* nbytes: what the caller's caller asked for */
 tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes); /* at least one block of a class */
+
+/* ---- refill.c ---------------------------------------------------------------------------------------------------------------------- */
+bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes); /* entered, with a block; false, and not entered: none */
+bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room in the bin; false, and not entered: none */
 
 /* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed);
@@ -448,13 +460,11 @@ uint64_t tci_stats_live(const tc_pool *pool); /* allocated bytes now */
 /* ---- block.c: what is known of an address ------------------------------------------------------------------------------------------ */
 tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes); /* why a free is refused; counted */
 
+/* ---- fork.c ------------------------------------------------------------------------------------------------------------------------ */
+void tci_fork_register(void);
+
 /* ---- lifecycle.c ------------------------------------------------------------------------------------------------------------------- */
 void tci_pool_finish(tc_pool *pool); /* closed, and its last block came back */
-
-/* ---- scavenger.c: a thread that returns what stays unused ------------------------------------------------------------------------- */
-void tci_scavenger_wake(tc_pool *pool); /* there is, or will be, something to return */
-typedef enum tci_fork_phase { FORK_PREPARE, FORK_PARENT, FORK_CHILD } tci_fork_phase;
-void tci_scavenger_fork(tci_fork_phase phase); /* the thread ends before a fork, and starts again when there is need */
 
 static inline size_t tci_round_up(size_t value, size_t step) { return (value + step - 1) & ~(step - 1); }
 

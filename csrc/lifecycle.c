@@ -11,7 +11,9 @@ void tc_pool_options_init(tc_pool_options *options) {
   *options = (tc_pool_options){.decay = 10.0, .huge_pages = TC_HUGE_PAGES_AUTO, .numa_node = -1, .learn = 1};
 }
 
-static int64_t decay_of(double seconds) { return seconds < 0 ? -1 : seconds > LONGEST_DECAY ? (int64_t)(LONGEST_DECAY * 1e9) : (int64_t)(seconds * 1e9); }
+static int64_t decay_of(double seconds) {
+  return seconds < 0 ? -1 : seconds > LONGEST_DECAY ? (int64_t)(LONGEST_DECAY * 1e9) : (int64_t)(seconds * 1e9);
+}
 
 static void pool_init(tc_pool *pool, const tc_pool_options *options) {
   static uint32_t made;
@@ -60,6 +62,7 @@ tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
   tc_pool_options_init(&defaults);
   if (!options) options = &defaults;
   if (!result || options->numa_node != -1 || options->decay != options->decay) return TC_INVALID_ARGUMENT;
+  tci_fork_register();
   tc_pool *pool = tci_meta_alloc(META_OTHER, sizeof *pool);
   if (!pool) return TC_OUT_OF_MEMORY;
   pool_init(pool, options);

@@ -24,7 +24,7 @@ int tci_os_move_pages(void *to, void *from, size_t nbytes);
 /* A barrier on every running thread of the process: what lets a reader do without one. */
 void tci_os_membarrier_probe(void); /* once per process, a forked one too */
 int tci_os_membarrier_ready(void);
-void tci_os_membarrier(void); /* nothing where it is not ready */
+void tci_os_membarrier(void); /* where it is not ready: a millisecond's wait */
 
 uint64_t tci_os_now_ns(void); /* monotonic */
 

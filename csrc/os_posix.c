@@ -157,17 +157,23 @@ int tci_os_move_pages(void *to, void *from, size_t nbytes) {
 
 static _Atomic int membarrier_ready;
 
+/* Without a barrier on other threads: far longer than a processor keeps a store to itself. Only forks, checks and ends of pools wait. */
+static void wait_for_stores(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
 #if defined(__linux__) && defined(SYS_membarrier)
 enum { MEMBARRIER_PRIVATE_EXPEDITED = 1 << 3, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED = 1 << 4 };
 
 void tci_os_membarrier_probe(void) { membarrier_ready = syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0; }
 
 void tci_os_membarrier(void) {
-  if (membarrier_ready) syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0);
+  if (membarrier_ready)
+    syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0);
+  else
+    wait_for_stores();
 }
 #else
 void tci_os_membarrier_probe(void) {}
-void tci_os_membarrier(void) {}
+void tci_os_membarrier(void) { wait_for_stores(); }
 #endif
 
 int tci_os_membarrier_ready(void) { return atomic_load_explicit(&membarrier_ready, memory_order_relaxed); }

@@ -26,8 +26,7 @@ static uint64_t interval_of(const tc_pool *pool) {
 }
 
 static bool has_work(const tc_pool *pool) {
-  return LOAD(pool->decay_ns) >= 0 &&
-         (LOAD(pool->used_pages) || LOAD(pool->dirty_pages) || LOAD(pool->reserved) > LOAD(pool->reserve_floor));
+  return LOAD(pool->decay_ns) >= 0 && (LOAD(pool->used_pages) || LOAD(pool->dirty_pages) || LOAD(pool->reserved) > LOAD(pool->reserve_floor));
 }
 
 static void tick(tc_pool *pool) {

@@ -185,8 +185,7 @@ void tci_stats_watermark(tc_pool *pool) {
   if (!callback || !reserved) return;
   double utilization = (double)allocated / (double)reserved;
   uint32_t above = utilization >= pool->watermark;
-  if (__atomic_exchange_n(&pool->above_watermark, above, __ATOMIC_RELAXED) < above)
-    callback(pool, utilization, pool->watermark_context);
+  if (__atomic_exchange_n(&pool->above_watermark, above, __ATOMIC_RELAXED) < above) callback(pool, utilization, pool->watermark_context);
 }
 
 uint64_t tci_stats_live(const tc_pool *pool) {

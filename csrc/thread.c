@@ -1,4 +1,4 @@
-/* thread.c - which threads and pools there are: thread exit, pool slots, fork.
+/* thread.c - which threads and pools there are: a thread's caches, its exit, the pools' slots.
  *
  * A thread is one 8-byte pointer in thread-local storage (initial-exec: a look-up is one load; a larger object would not dlopen). Its
  * record holds the cache of every pool by the pool's slot, so a look-up costs the same with one pool and with a thousand.
@@ -6,8 +6,6 @@
 #include "internal.h"
 
 #include <sched.h>
-
-#define FORK_ROUNDS 1000 /* then the runs that are out are lost to the child */
 
 static tci_thread no_thread; /* no caches: what a thread starts with, so the fast path needs no check */
 _Thread_local tci_thread *tci_tls __attribute__((tls_model("initial-exec"))) = &no_thread;
@@ -37,64 +35,12 @@ static void thread_exit(void *argument) {
   tci_meta_free(META_OTHER, thread, sizeof *thread);
 }
 
-static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *)) {
-  for (unsigned class = 0; class < TCI_CLASSES; class++) act(&pool->depots[class].lock);
-  act(&pool->learner.lock);
-  act(&pool->heap.lock);
-}
-
-static bool pool_lock(tc_pool *pool, bool wait) {
-  tci_cache_freeze(pool); /* no thread is in the middle of a block's change when it vanishes */
-  pool_locks(pool, pthread_mutex_lock);
-  if (!wait || !LOAD(pool->purging)) return true;
-  pool_locks(pool, pthread_mutex_unlock); /* runs are out with a thread that purges: let it bring them back */
-  tci_cache_thaw(pool);
-  return false;
-}
-
-static void fork_prepare(void) {
-  tci_scavenger_fork(FORK_PREPARE);
-  pthread_mutex_lock(&registry.lock);
-  for (uint32_t slot = 0; slot < registry.npools; slot++) {
-    if (!registry.pools[slot]) continue;
-    for (int round = 0; !pool_lock(registry.pools[slot], round < FORK_ROUNDS); round++) sched_yield();
-  }
-  tci_meta_lock();
-}
-
-static void fork_unlock(void) {
-  tci_meta_unlock();
-  for (uint32_t slot = 0; slot < registry.npools; slot++)
-    if (registry.pools[slot]) {
-      pool_locks(registry.pools[slot], pthread_mutex_unlock);
-      tci_cache_thaw(registry.pools[slot]);
-    }
-  pthread_mutex_unlock(&registry.lock);
-}
-
-static void fork_parent(void) {
-  fork_unlock();
-  tci_scavenger_fork(FORK_PARENT);
-}
-
-static void fork_child(void) {
-  tci_thread *survivor = tci_tls;
-  for (uint32_t slot = 0; slot < registry.npools; slot++)
-    if (registry.pools[slot]) tci_cache_after_fork(registry.pools[slot], survivor);
-  registry.threads = survivor == &no_thread ? NULL : survivor; /* records of the others: a few KB, left */
-  if (registry.threads) survivor->previous = survivor->next = NULL;
-  tci_os_membarrier_probe();
-  fork_unlock();
-  tci_scavenger_fork(FORK_CHILD);
-}
-
 static void registry_init(void) {
   tci_os_membarrier_probe();
   pthread_key_create(&registry.key, thread_exit);
-  pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
-tci_thread *tci_thread_get(void) {
+static tci_thread *thread_get(void) { /* NULL: no memory */
   if (likely(tci_tls != &no_thread)) return tci_tls;
   tci_thread *thread = tci_meta_alloc(META_OTHER, sizeof *thread);
   if (!thread || pthread_setspecific(registry.key, thread) != 0) {
@@ -108,6 +54,35 @@ tci_thread *tci_thread_get(void) {
   pthread_mutex_unlock(&registry.lock);
   tci_tls = thread;
   return thread;
+}
+
+static tci_cache *cache_find_or_make(tc_pool *pool) {
+  tci_cache *cache = pool->free_caches;
+  if (cache) {
+    pool->free_caches = cache->next_free;
+    return cache;
+  }
+  cache = tci_meta_alloc(META_OTHER, sizeof *cache);
+  if (!cache) return NULL;
+  cache->pool = pool;
+  cache->taken = LOAD(pool->closed);
+  cache->next = pool->caches;
+  STORE_RELEASE(pool->caches, cache);
+  return cache;
+}
+
+tci_cache *tci_cache_get(tc_pool *pool) {
+  tci_thread *thread = thread_get();
+  if (!thread) return NULL;
+  tci_cache *cache = thread->caches[pool->index];
+  if (likely(cache != NULL)) return cache;
+  pthread_mutex_lock(&pool->collect);
+  cache = cache_find_or_make(pool);
+  if (cache) cache->thread = thread;
+  thread->caches[pool->index] = cache;
+  STORE(thread->slots[pool->index], tci_slot_open(pool) ? cache : NULL);
+  pthread_mutex_unlock(&pool->collect);
+  return cache;
 }
 
 tc_status tci_registry_add(tc_pool *pool) {
@@ -145,3 +120,18 @@ tc_pool *tci_registry_next(uint32_t *slot) {
 }
 
 void tci_registry_unpin(tc_pool *pool) { __atomic_fetch_sub(&pool->pins, 1, __ATOMIC_RELEASE); }
+
+void tci_registry_lock(void) { pthread_mutex_lock(&registry.lock); }
+void tci_registry_unlock(void) { pthread_mutex_unlock(&registry.lock); }
+
+void tci_registry_each(void (*visit)(tc_pool *pool)) {
+  for (uint32_t slot = 0; slot < registry.npools; slot++)
+    if (registry.pools[slot]) visit(registry.pools[slot]);
+}
+
+void tci_registry_after_fork(void) {
+  tci_thread *survivor = tci_tls;
+  registry.threads = survivor == &no_thread ? NULL : survivor; /* records of the others: a few KB, left */
+  if (registry.threads) survivor->previous = survivor->next = NULL;
+  tci_os_membarrier_probe();
+}

@@ -17,7 +17,6 @@ static int os_purge(void *context, void *address, size_t nbytes) {
 }
 
 const tc_upstream *tc_upstream_os(void) {
-  static const tc_upstream os = {
-      .name = "os", .allocate = os_allocate, .deallocate = os_deallocate, .purge = os_purge, .host_memory = 1};
+  static const tc_upstream os = {.name = "os", .allocate = os_allocate, .deallocate = os_deallocate, .purge = os_purge, .host_memory = 1};
   return &os;
 }

@@ -154,24 +154,24 @@ typedef struct tc_stat {
 
 /* The one list of statistics. BYTES(name, meaning) is a tc_stat, COUNT(name, meaning) a uint64_t.
  * At rest: requested <= allocated <= reserved; cached + pending = reserved - allocated; peak >= current. */
-#define TC_STATISTICS(BYTES, COUNT)                                                     \
-  BYTES(requested, "bytes the callers asked for")                                       \
-  BYTES(allocated, "capacity of the live blocks")                                       \
-  BYTES(reserved, "held from upstream")                                                 \
-  BYTES(cached, "held by the pool and ready to hand out")                               \
-  BYTES(pending, "freed, not yet reusable")                                             \
-  COUNT(allocation_count, "blocks handed out")                                          \
-  COUNT(deallocation_count, "blocks taken back")                                        \
-  COUNT(hits, "allocations served without going upstream")                              \
-  COUNT(misses, "allocations that went upstream")                                       \
-  COUNT(upstream_calls, "calls of the upstream: allocate, deallocate, purge")           \
-  COUNT(upstream_ns, "nanoseconds inside the upstream")                                 \
-  COUNT(purged_bytes, "bytes whose pages went back while the addresses stayed")         \
-  COUNT(out_of_memory_retries, "rounds of the out-of-memory ladder")                    \
-  COUNT(out_of_memory_failures, "allocations refused")                                  \
-  COUNT(refused_deallocations, "invalid, double and mis-sized deallocations refused")   \
-  COUNT(largest_free_block, "bytes of the largest free page run")                       \
-  COUNT(free_run_bytes, "bytes of all free page runs")                                  \
+#define TC_STATISTICS(BYTES, COUNT)                                                   \
+  BYTES(requested, "bytes the callers asked for")                                     \
+  BYTES(allocated, "capacity of the live blocks")                                     \
+  BYTES(reserved, "held from upstream")                                               \
+  BYTES(cached, "held by the pool and ready to hand out")                             \
+  BYTES(pending, "freed, not yet reusable")                                           \
+  COUNT(allocation_count, "blocks handed out")                                        \
+  COUNT(deallocation_count, "blocks taken back")                                      \
+  COUNT(hits, "allocations served without going upstream")                            \
+  COUNT(misses, "allocations that went upstream")                                     \
+  COUNT(upstream_calls, "calls of the upstream: allocate, deallocate, purge")         \
+  COUNT(upstream_ns, "nanoseconds inside the upstream")                               \
+  COUNT(purged_bytes, "bytes whose pages went back while the addresses stayed")       \
+  COUNT(out_of_memory_retries, "rounds of the out-of-memory ladder")                  \
+  COUNT(out_of_memory_failures, "allocations refused")                                \
+  COUNT(refused_deallocations, "invalid, double and mis-sized deallocations refused") \
+  COUNT(largest_free_block, "bytes of the largest free page run")                     \
+  COUNT(free_run_bytes, "bytes of all free page runs")                                \
   COUNT(metadata_bytes, "bytes of the core's own bookkeeping, all pools together")
 
 typedef struct tc_stats {

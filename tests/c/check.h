@@ -18,39 +18,38 @@
 #define CHECK(condition, ...) ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition, __VA_ARGS__))
 
 /* Two integers, each evaluated once; the values are printed beside the fact. */
-#define CHECK_EQUAL(got, want, ...)                                                                                     \
-  do {                                                                                                                  \
-    uintmax_t check_got_ = (uintmax_t)(got), check_want_ = (uintmax_t)(want);                                           \
-    if (check_got_ != check_want_) {                                                                                    \
-      fprintf(stderr, "%s is %" PRIuMAX ", %s is %" PRIuMAX "\n", #got, check_got_, #want, check_want_);                \
-      check_failed(__FILE__, __LINE__, #got " == " #want, __VA_ARGS__);                                                 \
-    }                                                                                                                   \
+#define CHECK_EQUAL(got, want, ...)                                                                      \
+  do {                                                                                                   \
+    uintmax_t check_got_ = (uintmax_t)(got), check_want_ = (uintmax_t)(want);                            \
+    if (check_got_ != check_want_) {                                                                     \
+      fprintf(stderr, "%s is %" PRIuMAX ", %s is %" PRIuMAX "\n", #got, check_got_, #want, check_want_); \
+      check_failed(__FILE__, __LINE__, #got " == " #want, __VA_ARGS__);                                  \
+    }                                                                                                    \
   } while (0)
 
-#define CHECK_STATUS(got, want, ...)                                                                                    \
-  do {                                                                                                                  \
-    tc_status check_got_ = (got), check_want_ = (want);                                                                 \
-    if (check_got_ != check_want_) {                                                                                    \
-      fprintf(stderr, "%s is %d (%s), expected %d (%s)\n", #got, (int)check_got_, tc_status_string(check_got_),         \
-              (int)check_want_, tc_status_string(check_want_));                                                         \
-      check_failed(__FILE__, __LINE__, #got " == " #want, __VA_ARGS__);                                                 \
-    }                                                                                                                   \
+#define CHECK_STATUS(got, want, ...)                                                                                              \
+  do {                                                                                                                            \
+    tc_status check_got_ = (got), check_want_ = (want);                                                                           \
+    if (check_got_ != check_want_) {                                                                                              \
+      fprintf(stderr, "%s is %d (%s), expected %d (%s)\n", #got, (int)check_got_, tc_status_string(check_got_), (int)check_want_, \
+              tc_status_string(check_want_));                                                                                     \
+      check_failed(__FILE__, __LINE__, #got " == " #want, __VA_ARGS__);                                                           \
+    }                                                                                                                             \
   } while (0)
 
 /* RUN(test): one static void function whose name states its fact. CHECK_ONLY=part_of_its_name in the environment runs that alone. */
-#define RUN(test)                                                                                \
-  do {                                                                                           \
-    const char *check_only_ = getenv("CHECK_ONLY");                                              \
-    if (check_only_ != NULL && strstr(#test, check_only_) == NULL) break;                        \
-    printf("%s ... ", #test);                                                                    \
-    fflush(stdout);                                                                              \
-    test();                                                                                      \
-    printf("ok\n");                                                                              \
-    fflush(stdout);                                                                              \
+#define RUN(test)                                                         \
+  do {                                                                    \
+    const char *check_only_ = getenv("CHECK_ONLY");                       \
+    if (check_only_ != NULL && strstr(#test, check_only_) == NULL) break; \
+    printf("%s ... ", #test);                                             \
+    fflush(stdout);                                                       \
+    test();                                                               \
+    printf("ok\n");                                                       \
+    fflush(stdout);                                                       \
   } while (0)
 
-__attribute__((noreturn, cold, format(printf, 4, 5))) static inline void check_failed(const char *file, int line,
-                                                                                      const char *condition,
+__attribute__((noreturn, cold, format(printf, 4, 5))) static inline void check_failed(const char *file, int line, const char *condition,
                                                                                       const char *fact, ...) {
   va_list arguments;
   fflush(stdout);

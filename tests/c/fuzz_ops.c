@@ -96,11 +96,20 @@ static void operate(model *m, const uint8_t *op) {
   size_t at = op[1] % SLOTS, nbytes = (((size_t)op[3] << 8 | op[2]) << 8 | op[1]) >> (24 - op[0] / 8 % (MAX_LOG2 + 1));
   bool live = m->slots[at].start != NULL;
   switch (op[0] % 8) {
-    case 0: tc_pool_trim(m->pool, nbytes); break;
-    case 1: CHECK(tc_pool_reserve(m->pool, nbytes) == TC_OK || m->may_fail, "%zu bytes are reserved", nbytes); break;
-    case 2: if (live) offend(m, at, nbytes); break;
-    case 3: if (live) reallocate(m, at, nbytes); break;
-    default: live ? release(m, at, op[2] % 2) : allocate(m, at, nbytes, op[2] % 8);
+  case 0:
+    tc_pool_trim(m->pool, nbytes);
+    break;
+  case 1:
+    CHECK(tc_pool_reserve(m->pool, nbytes) == TC_OK || m->may_fail, "%zu bytes are reserved", nbytes);
+    break;
+  case 2:
+    if (live) offend(m, at, nbytes);
+    break;
+  case 3:
+    if (live) reallocate(m, at, nbytes);
+    break;
+  default:
+    live ? release(m, at, op[2] % 2) : allocate(m, at, nbytes, op[2] % 8);
   }
   tc_stats s = stats_of(m->pool);
   CHECK_EQUAL(s.requested.current, m->requested, "requested is what the model holds");

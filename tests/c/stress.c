@@ -44,23 +44,28 @@ static void allocate(worker *self, held *slot) {
   slot->pool = random_below(&self->seed, POOLS);
   tc_pool *pool = pools[slot->pool];
   switch (random_below(&self->seed, 8)) {
-    case 0: {
-      unsigned char *start = tc_pool_alloc_zeroed(pool, nbytes);
-      if (start != NULL && nbytes <= 65536) CHECK_EQUAL(first_nonzero(start, nbytes), nbytes, "zeroed bytes are zero");
-      for (size_t at = 0; start != NULL && at < nbytes; at += 4096) CHECK(start[at] == 0, "zeroed pages are zero at %zu", at);
-      hold(self, slot, start, nbytes);
-      break;
-    }
-    case 1: {
-      size_t alignment = (size_t)1 << random_below(&self->seed, 22);
-      void *start = tc_pool_alloc_aligned(pool, nbytes, alignment);
-      CHECK((uintptr_t)start % alignment == 0, "%p is aligned to %zu", start, alignment);
-      hold(self, slot, start, nbytes);
-      break;
-    }
-    case 2: hold(self, slot, tc_pool_realloc(pool, NULL, nbytes), nbytes); break;
-    case 3: hold(self, slot, tc_pool_alloc(pool, 80000), 80000); break; /* a size to learn */
-    default: hold(self, slot, tc_pool_alloc(pool, nbytes), nbytes);
+  case 0: {
+    unsigned char *start = tc_pool_alloc_zeroed(pool, nbytes);
+    if (start != NULL && nbytes <= 65536) CHECK_EQUAL(first_nonzero(start, nbytes), nbytes, "zeroed bytes are zero");
+    for (size_t at = 0; start != NULL && at < nbytes; at += 4096) CHECK(start[at] == 0, "zeroed pages are zero at %zu", at);
+    hold(self, slot, start, nbytes);
+    break;
+  }
+  case 1: {
+    size_t alignment = (size_t)1 << random_below(&self->seed, 22);
+    void *start = tc_pool_alloc_aligned(pool, nbytes, alignment);
+    CHECK((uintptr_t)start % alignment == 0, "%p is aligned to %zu", start, alignment);
+    hold(self, slot, start, nbytes);
+    break;
+  }
+  case 2:
+    hold(self, slot, tc_pool_realloc(pool, NULL, nbytes), nbytes);
+    break;
+  case 3:
+    hold(self, slot, tc_pool_alloc(pool, 80000), 80000);
+    break; /* a size to learn */
+  default:
+    hold(self, slot, tc_pool_alloc(pool, nbytes), nbytes);
   }
 }
 
@@ -117,14 +122,29 @@ static void control(worker *self) {
   tc_pool *pool = pools[random_below(&self->seed, POOLS)];
   char message[256] = "";
   switch (random_below(&self->seed, 8)) {
-    case 0: tc_pool_trim(pool, random_size(&self->seed, 25)); break;
-    case 1: CHECK(tc_pool_reserve(pool, random_size(&self->seed, 25)) != TC_INVALID_ARGUMENT, "a reservation is met or refused"); break;
-    case 2: tc_pool_set_decay(pool, (double)random_below(&self->seed, 4) / 1000.0); break;
-    case 3: tc_pool_set_limit(pools[1], POOL_1_LIMIT - random_size(&self->seed, 24)); break;
-    case 4: tc_pool_reset_peak(pool); break;
-    case 5: CHECK(tc_pool_class_stats(pool, classes, 16) < 1000, "classes are counted"); break;
-    case 6: CHECK(stats_of(pool).allocation_count > 0, "statistics are read"); break;
-    default: CHECK(tc_pool_check(pool, message, sizeof message) == TC_OK, "the metadata is consistent, but: %s", message);
+  case 0:
+    tc_pool_trim(pool, random_size(&self->seed, 25));
+    break;
+  case 1:
+    CHECK(tc_pool_reserve(pool, random_size(&self->seed, 25)) != TC_INVALID_ARGUMENT, "a reservation is met or refused");
+    break;
+  case 2:
+    tc_pool_set_decay(pool, (double)random_below(&self->seed, 4) / 1000.0);
+    break;
+  case 3:
+    tc_pool_set_limit(pools[1], POOL_1_LIMIT - random_size(&self->seed, 24));
+    break;
+  case 4:
+    tc_pool_reset_peak(pool);
+    break;
+  case 5:
+    CHECK(tc_pool_class_stats(pool, classes, 16) < 1000, "classes are counted");
+    break;
+  case 6:
+    CHECK(stats_of(pool).allocation_count > 0, "statistics are read");
+    break;
+  default:
+    CHECK(tc_pool_check(pool, message, sizeof message) == TC_OK, "the metadata is consistent, but: %s", message);
   }
 }
 
@@ -177,11 +197,16 @@ int main(int argc, char **argv) {
   uint64_t seed = 1, ops = 1000000 / SLOWER, seconds = 0, rounds = 0;
   for (char **argument = argv + 1; argument < argv + argc; argument += 2) {
     uint64_t value = number_after(argument, argv + argc);
-    if (strcmp(*argument, "--seed") == 0) seed = value;
-    else if (strcmp(*argument, "--ops") == 0) ops = value;
-    else if (strcmp(*argument, "--seconds") == 0) seconds = value;
-    else if (strcmp(*argument, "--threads") == 0) thread_count = value;
-    else CHECK(0, "%s is one of --seed, --ops, --seconds, --threads", *argument);
+    if (strcmp(*argument, "--seed") == 0)
+      seed = value;
+    else if (strcmp(*argument, "--ops") == 0)
+      ops = value;
+    else if (strcmp(*argument, "--seconds") == 0)
+      seconds = value;
+    else if (strcmp(*argument, "--threads") == 0)
+      thread_count = value;
+    else
+      CHECK(0, "%s is one of --seed, --ops, --seconds, --threads", *argument);
   }
   CHECK(thread_count >= 1 && thread_count <= MAX_THREADS, "%zu threads are 1 to %d", thread_count, MAX_THREADS);
   printf("seed %" PRIu64 ", %zu threads\n", seed, thread_count);
@@ -205,7 +230,7 @@ int main(int argc, char **argv) {
   tc_upstream_fake_counts(fake, &counts);
   CHECK_EQUAL(counts.live_bytes + counts.errors, 0, "everything went back upstream, nothing else did");
   tc_upstream_fake_destroy(fake);
-  printf("%" PRIu64 " operations in %" PRIu64 " rounds: every counter is 0, every block kept its contents\n",
-         rounds * ROUND_OPS * thread_count, rounds);
+  printf("%" PRIu64 " operations in %" PRIu64 " rounds: every counter is 0, every block kept its contents\n", rounds * ROUND_OPS * thread_count,
+         rounds);
   return 0;
 }

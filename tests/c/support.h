@@ -37,9 +37,7 @@ static inline size_t random_size(uint64_t *state, unsigned max_log2) {
 
 /* ---- contents: each byte depends on the block's stamp and its place, so that a moved or overlapped block shows ----------------- */
 
-static inline unsigned char pattern_byte(uint64_t stamp, size_t index) {
-  return (unsigned char)(stamp + index * 131 + (index >> 8) * 17);
-}
+static inline unsigned char pattern_byte(uint64_t stamp, size_t index) { return (unsigned char)(stamp + index * 131 + (index >> 8) * 17); }
 
 static inline void pattern_write(void *block, size_t nbytes, uint64_t stamp) {
   unsigned char *bytes = block;
@@ -119,9 +117,8 @@ static inline void check_pool(tc_pool *pool) {
 }
 
 static inline void check_stat(tc_stat stat, const char *name) {
-  CHECK(stat.current == stat.total_allocated - stat.total_freed,
-        "%s: current %" PRIu64 " = total allocated %" PRIu64 " - total freed %" PRIu64, name, stat.current, stat.total_allocated,
-        stat.total_freed);
+  CHECK(stat.current == stat.total_allocated - stat.total_freed, "%s: current %" PRIu64 " = total allocated %" PRIu64 " - total freed %" PRIu64,
+        name, stat.current, stat.total_allocated, stat.total_freed);
   CHECK(stat.peak >= stat.current, "%s: peak %" PRIu64 " >= current %" PRIu64, name, stat.peak, stat.current);
 }
 
@@ -133,10 +130,8 @@ static inline void check_at_rest(tc_pool *pool) {
   TC_STATISTICS(STAT_CHECK, COUNT_CHECK)
 #undef STAT_CHECK
 #undef COUNT_CHECK
-  CHECK(s.requested.current <= s.allocated.current, "requested %" PRIu64 " <= allocated %" PRIu64, s.requested.current,
-        s.allocated.current);
-  CHECK(s.allocated.current <= s.reserved.current, "allocated %" PRIu64 " <= reserved %" PRIu64, s.allocated.current,
-        s.reserved.current);
+  CHECK(s.requested.current <= s.allocated.current, "requested %" PRIu64 " <= allocated %" PRIu64, s.requested.current, s.allocated.current);
+  CHECK(s.allocated.current <= s.reserved.current, "allocated %" PRIu64 " <= reserved %" PRIu64, s.allocated.current, s.reserved.current);
   CHECK(s.cached.current + s.pending.current == s.reserved.current - s.allocated.current,
         "cached %" PRIu64 " + pending %" PRIu64 " = reserved %" PRIu64 " - allocated %" PRIu64, s.cached.current, s.pending.current,
         s.reserved.current, s.allocated.current);

@@ -165,8 +165,8 @@ static void decay_gives_pages_back_to_the_os(void) {
       sleep_ms(10);
       now = resident_bytes();
     }
-    CHECK(now + 48 * MiB <= full, "of 64 MiB in blocks of %zu at least 48 went back: RSS %zu full, %zu freed, %zu ten seconds later",
-          sizes[i], full, freed, now);
+    CHECK(now + 48 * MiB <= full, "of 64 MiB in blocks of %zu at least 48 went back: RSS %zu full, %zu freed, %zu ten seconds later", sizes[i],
+          full, freed, now);
     check_at_rest(pool);
     check_empties(pool);
     tc_pool_destroy(pool);

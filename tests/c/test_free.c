@@ -17,9 +17,9 @@ static void *hold(tc_pool *pool, size_t nbytes) {
 static void check_unchanged(tc_pool *pool, tc_stats before, uint64_t refusals, const char *what, size_t nbytes) {
   tc_stats after = stats_of(pool);
   CHECK_EQUAL(after.refused_deallocations, before.refused_deallocations + refusals, "%s of %zu bytes is counted", what, nbytes);
-#define STAT_SAME(field, meaning)                                                                                             \
-  CHECK(memcmp(&after.field, &before.field, sizeof(tc_stat)) == 0, "%s of %zu bytes leaves " #field " at %" PRIu64 ": %" PRIu64, \
-        what, nbytes, before.field.current, after.field.current);
+#define STAT_SAME(field, meaning)                                                                                                              \
+  CHECK(memcmp(&after.field, &before.field, sizeof(tc_stat)) == 0, "%s of %zu bytes leaves " #field " at %" PRIu64 ": %" PRIu64, what, nbytes, \
+        before.field.current, after.field.current);
 #define COUNT_SAME(field, meaning)                                                                       \
   if (strcmp(#field, "refused_deallocations") != 0)                                                      \
     CHECK_EQUAL(after.field, before.field, "%s of %zu bytes leaves " #field " as it was", what, nbytes);
@@ -126,9 +126,22 @@ static void wild_addresses_are_refused(void) {
   char on_stack[256], *on_heap = malloc(100000), *mapped;
   mapped = mmap(NULL, 4 * MiB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   CHECK(on_heap != NULL && mapped != MAP_FAILED, "there is memory that is not ours");
-  uintptr_t wild[] = {1, 64, 4096, 2 * MiB, (uintptr_t)in_data, (uintptr_t)on_stack, (uintptr_t)on_heap, (uintptr_t)mapped,
-                      (uintptr_t)mapped + 2 * MiB, (uintptr_t)&wild_addresses_are_refused, (uintptr_t)1 << 46, (uintptr_t)1 << 47,
-                      (uintptr_t)1 << 48, (uintptr_t)1 << 63, UINTPTR_MAX & ~(uintptr_t)63, UINTPTR_MAX};
+  uintptr_t wild[] = {1,
+                      64,
+                      4096,
+                      2 * MiB,
+                      (uintptr_t)in_data,
+                      (uintptr_t)on_stack,
+                      (uintptr_t)on_heap,
+                      (uintptr_t)mapped,
+                      (uintptr_t)mapped + 2 * MiB,
+                      (uintptr_t)&wild_addresses_are_refused,
+                      (uintptr_t)1 << 46,
+                      (uintptr_t)1 << 47,
+                      (uintptr_t)1 << 48,
+                      (uintptr_t)1 << 63,
+                      UINTPTR_MAX & ~(uintptr_t)63,
+                      UINTPTR_MAX};
   tc_pool *pool = pool_over(NULL);
   void *block = hold(pool, 1000);
   for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {

@@ -104,8 +104,7 @@ static void no_size_wastes_more_than_an_eighth(void) {
     if (nbytes <= 512)
       CHECK(capacity - nbytes < 64, "up to 512 bytes the waste is below 64 bytes: %zu of %zu", capacity - nbytes, capacity);
     else
-      CHECK((capacity - nbytes) * 8 <= capacity, "above 512 bytes the waste is at most 12.5 %%: %zu of %zu", capacity - nbytes,
-            capacity);
+      CHECK((capacity - nbytes) * 8 <= capacity, "above 512 bytes the waste is at most 12.5 %%: %zu of %zu", capacity - nbytes, capacity);
     CHECK_STATUS(tc_pool_free_sized(pool, block, nbytes), TC_OK, "a block of %zu bytes is freed with its size", nbytes);
   }
   check_empties(pool);

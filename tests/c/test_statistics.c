@@ -51,8 +51,7 @@ static void invariants_hold_after_every_step(void) {
     CHECK_EQUAL(s.hits + s.misses, s.allocation_count, "an allocation is a hit or a miss");
     CHECK(s.largest_free_block <= s.free_run_bytes, "the largest free run %" PRIu64 " is one of %" PRIu64, s.largest_free_block,
           s.free_run_bytes);
-    CHECK(s.free_run_bytes <= s.cached.current, "free runs %" PRIu64 " are part of the cache %" PRIu64, s.free_run_bytes,
-          s.cached.current);
+    CHECK(s.free_run_bytes <= s.cached.current, "free runs %" PRIu64 " are part of the cache %" PRIu64, s.free_run_bytes, s.cached.current);
   }
   for (size_t at = 0; at < SLOTS; at++) CHECK_STATUS(tc_pool_free(pool, blocks[at]), TC_OK, "the rest is freed");
   check_empties(pool);
@@ -84,8 +83,9 @@ static void peaks_remember_until_they_are_reset(void) {
   tc_pool_trim(pool, 0);
   tc_stats s = stats_of(pool);
   CHECK_EQUAL(s.requested.peak, 64 * MiB, "the requested peak is what was live at once");
-  CHECK(s.allocated.peak >= s.requested.peak && s.allocated.peak <= allocated, "the allocated peak %" PRIu64 " lies between %" PRIu64
-        " requested and the %" PRIu64 " that were allocated", s.allocated.peak, s.requested.peak, allocated);
+  CHECK(s.allocated.peak >= s.requested.peak && s.allocated.peak <= allocated,
+        "the allocated peak %" PRIu64 " lies between %" PRIu64 " requested and the %" PRIu64 " that were allocated", s.allocated.peak,
+        s.requested.peak, allocated);
   CHECK_EQUAL(s.reserved.peak, reserved, "the reserved peak too");
   CHECK_EQUAL(s.reserved.current, 0, "while nothing is held any more");
   void *small = tc_pool_alloc(pool, 1000);
@@ -108,8 +108,8 @@ static void a_peak_between_two_readings_is_not_lost(void) {
     size_t count = 32 * MiB / nbytes < MANY ? 32 * MiB / nbytes : MANY;
     allocate_many(pool, count, nbytes);
     free_many(pool, count);
-    CHECK(stats_of(pool).requested.peak >= count * nbytes, "%zu blocks of %zu bytes were live at once; the peak says %" PRIu64, count,
-          nbytes, stats_of(pool).requested.peak);
+    CHECK(stats_of(pool).requested.peak >= count * nbytes, "%zu blocks of %zu bytes were live at once; the peak says %" PRIu64, count, nbytes,
+          stats_of(pool).requested.peak);
     CHECK(stats_of(pool).allocated.peak >= count * nbytes, "allocated peaked at least there: %" PRIu64, stats_of(pool).allocated.peak);
   }
   check_empties(pool);

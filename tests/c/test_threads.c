@@ -17,8 +17,7 @@ typedef struct worker {
 } worker;
 
 static void start_workers(worker *workers, size_t count, void *(*body)(void *)) {
-  for (size_t i = 0; i < count; i++)
-    CHECK_EQUAL(pthread_create(&workers[i].thread, NULL, body, &workers[i]), 0, "thread %zu is started", i);
+  for (size_t i = 0; i < count; i++) CHECK_EQUAL(pthread_create(&workers[i].thread, NULL, body, &workers[i]), 0, "thread %zu is started", i);
 }
 
 static void join_workers(worker *workers, size_t count) {
@@ -99,8 +98,8 @@ static void a_thread_that_ends_leaves_its_cache_to_the_pool(void) {
     check_at_rest(pool);
     if (round == 7) reserved = stats_of(pool).reserved.peak;
   }
-  CHECK(stats_of(pool).reserved.peak <= 2 * reserved, "what threads leave is used again: the peak went from %" PRIu64 " to %" PRIu64,
-        reserved, stats_of(pool).reserved.peak);
+  CHECK(stats_of(pool).reserved.peak <= 2 * reserved, "what threads leave is used again: the peak went from %" PRIu64 " to %" PRIu64, reserved,
+        stats_of(pool).reserved.peak);
   check_empties(pool);
   tc_pool_destroy(pool);
 }
@@ -126,8 +125,7 @@ static void thousands_of_short_threads_leave_nothing(void) {
   tc_pool *pool = pool_over(NULL);
   uint64_t metadata = 0;
   for (size_t round = 0; round < 1000 / SLOWER; round++) {
-    for (size_t i = 0; i < THREADS; i++)
-      workers[i] = (worker){.pool = pool, .nbytes = 64 + 1000 * i, .blocks = blocks[i], .count = 50};
+    for (size_t i = 0; i < THREADS; i++) workers[i] = (worker){.pool = pool, .nbytes = 64 + 1000 * i, .blocks = blocks[i], .count = 50};
     run_workers(workers, THREADS, fill_and_free);
     if (round == 20) metadata = stats_of(pool).metadata_bytes;
   }

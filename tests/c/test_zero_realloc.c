@@ -116,8 +116,7 @@ static void realloc_grows_and_shrinks_through_every_doubling(void) {
   }
   for (size_t wanted = largest / 2; wanted > 0; wanted /= 2) check_realloc(pool, &block, &nbytes, wanted, 9);
   CHECK_EQUAL(stats_of(pool).requested.current, 1, "at the end one byte is asked for");
-  CHECK(stats_of(pool).allocated.current <= 64, "and a shrunk block no longer holds %" PRIu64 " bytes",
-        stats_of(pool).allocated.current);
+  CHECK(stats_of(pool).allocated.current <= 64, "and a shrunk block no longer holds %" PRIu64 " bytes", stats_of(pool).allocated.current);
   overlap_release(block, capacity_of(block));
   CHECK_STATUS(tc_pool_free_sized(pool, block, 1), TC_OK, "the block is freed with its last size");
   check_empties(pool);
