@@ -86,8 +86,8 @@ static void map_ends(tci_run *run) {
 
 static size_t count_dirty(const tci_run *run) {
   const uint8_t *bytes = tci_run_dirty_bytes(run);
-  size_t count = 0;
-  for (size_t i = 0; i < run->npages; i++) count += bytes[i] != 0;
+  size_t count = 0, npages = run->npages;
+  for (size_t i = 0; i < npages; i++) count += bytes[i] != 0;
   return count;
 }
 
@@ -173,12 +173,14 @@ static void huge_page_touch(tc_pool *pool, tci_run *run, uintptr_t address) {
 }
 
 static void run_touch(tc_pool *pool, tci_run *run) {
+  size_t npages = run->npages;
+  if (run->dirty == npages) return; /* all of it is warm */
   if (run->segment->huge) {
     huge_page_touch(pool, run, run->start);
     huge_page_touch(pool, run, run->start + (run->npages << TCI_PAGE_SHIFT) - 1);
   }
   uint8_t *flags = tci_run_dirty_bytes(run);
-  for (size_t i = 0; i < run->npages; i++) flags[i] |= TCI_PAGE_RESIDENT;
+  for (size_t i = 0; i < npages; i++) flags[i] |= TCI_PAGE_RESIDENT;
 }
 
 tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty) {

@@ -40,6 +40,7 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   size_t excess = 0;
   tci_run *run = take(pool, npages, false, &excess);
   if (run || !excess) return run;
+  tci_purge_widen(pool);
   if (collect_if_worth_it(pool) && (run = take(pool, npages, false, &excess))) return run;
   tci_purge(pool, excess << TCI_PAGE_SHIFT, LOAD(pool->tick) + 1);
   return take(pool, npages, true, &excess);
