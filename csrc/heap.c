@@ -84,10 +84,9 @@ static void map_ends(tci_run *run) {
   tci_page_map_set(run->start + ((run->npages - 1) << TCI_PAGE_SHIFT), run);
 }
 
-static size_t count_dirty(const tci_run *run) {
-  const uint8_t *bytes = tci_run_dirty_bytes(run);
-  size_t count = 0, npages = run->npages;
-  for (size_t i = 0; i < npages; i++) count += bytes[i] != 0;
+static size_t count_flags(const uint8_t *flags, size_t npages) {
+  size_t count = 0;
+  for (size_t i = 0; i < npages; i++) count += flags[i] != 0;
   return count;
 }
 
@@ -123,7 +122,7 @@ static void split(tc_pool *pool, tci_run *run, size_t npages) {
   run->npages = npages;
   if (dirty) { /* all or nothing is common: count only where it is mixed */
     bool all = dirty == npages + rest->npages;
-    run->dirty = all ? npages : count_dirty(run);
+    run->dirty = all ? npages : count_flags(tci_run_dirty_bytes(run), npages);
     rest->dirty = dirty - run->dirty;
   }
   pool->heap.used -= rest->npages;
@@ -183,9 +182,15 @@ static void run_touch(tc_pool *pool, tci_run *run) {
   for (size_t i = 0; i < npages; i++) flags[i] |= TCI_PAGE_RESIDENT;
 }
 
-tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty) {
+tci_run *tci_heap_find(tc_pool *pool, size_t npages, bool dirty, size_t *cold) {
   tci_run *run = find(&pool->heap, npages, dirty);
   if (!run) return NULL;
+  *cold = npages;
+  if (run->dirty) *cold -= run->dirty == run->npages ? npages : count_flags(tci_run_dirty_bytes(run), npages);
+  return run;
+}
+
+tci_run *tci_heap_take(tc_pool *pool, tci_run *run, size_t npages) {
   tci_heap_take_run(pool, run);
   split(pool, run, npages);
   map_ends(run);

@@ -344,7 +344,8 @@ int tci_upstream_purge(tc_pool *pool, uintptr_t address, size_t nbytes);
 
 /* ---- heap.c: runs inside segments; lock held by the caller ----------------------------------------------------------------------- */
 void tci_heap_lock(tc_pool *pool), tci_heap_unlock(tc_pool *pool);
-tci_run *tci_heap_take(tc_pool *pool, size_t npages, bool dirty); /* best fit with or without dirty pages; RUN_BUSY */
+tci_run *tci_heap_find(tc_pool *pool, size_t npages, bool dirty, size_t *cold); /* best fit, and how many of its pages are not resident */
+tci_run *tci_heap_take(tc_pool *pool, tci_run *run, size_t npages); /* cut off what was found; RUN_BUSY */
 void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp);  /* coalesce and put into a bin */
 void tci_heap_take_run(tc_pool *pool, tci_run *run);              /* out of its bin: RUN_BUSY */
 bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages); /* to npages, into the free run behind it */

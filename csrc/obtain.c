@@ -25,13 +25,22 @@ static bool collect_if_worth_it(tc_pool *pool) {
   return true;
 }
 
+/* Warm pages first. `any`: whatever the budget says; else *excess is what would have to go for the pages that are not warm. */
 static tci_run *take(tc_pool *pool, size_t npages, bool any, size_t *excess) {
+  tci_run *run = NULL;
+  size_t cold = npages;
   tci_heap_lock(pool);
-  tci_run *run = tci_heap_take(pool, npages, true);
-  if (!run) {
-    *excess = tci_purge_excess(pool, npages);
-    if (any || !*excess) run = tci_heap_take(pool, npages, false);
+  *excess = 0;
+  for (int dirty = 1; dirty >= 0 && !run; dirty--) {
+    run = tci_heap_find(pool, npages, dirty, &cold);
+    if (!run || !cold || any) continue;
+    *excess = tci_purge_excess(pool, cold);
+    if (*excess) run = NULL;
   }
+  if (run)
+    tci_heap_take(pool, run, npages);
+  else if (!*excess)
+    *excess = tci_purge_excess(pool, npages);
   tci_heap_unlock(pool);
   return run;
 }
@@ -40,8 +49,10 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   size_t excess = 0;
   tci_run *run = take(pool, npages, false, &excess);
   if (run || !excess) return run;
-  tci_purge_widen(pool);
-  if (collect_if_worth_it(pool) && (run = take(pool, npages, false, &excess))) return run;
+  if (collect_if_worth_it(pool) && (run = take(pool, npages, false, &excess))) {
+    tci_purge_widen(pool); /* it was there, in caches that had to be emptied for it */
+    return run;
+  }
   tci_purge(pool, excess << TCI_PAGE_SHIFT, LOAD(pool->tick) + 1);
   return take(pool, npages, true, &excess);
 }
@@ -71,7 +82,9 @@ static tci_run *reclaim_and_take(tc_pool *pool, size_t npages, size_t fewest) {
 }
 
 tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes) {
+  tci_cache *cache = tci_tls->caches[pool->index];
   if (LOAD(pool->closed)) return NULL;
+  if (cache) tci_stats_publish(cache); /* the budget goes by what is live now */
   tci_scavenger_wake(pool);
   tci_run *run = take_within_budget(pool, npages);
   if (!run) run = grow(pool, npages, fewest);

@@ -9,12 +9,12 @@
 
 #define SLACK_PAGES ((size_t)512)      /* at all times */
 #define SLACK_STEP ((size_t)64)        /* each time that the budget cost something */
-#define SLACK_PER_CACHE ((size_t)2048) /* what the budget may widen to, for each thread: a magazine or two of every class */
+#define SLACK_PER_CACHE ((size_t)1280) /* what the budget may widen to, for each thread: a magazine or two of every class */
 
-/* The budget made the pool collect or purge. A program whose working set of free blocks is larger than the slack would pay again and
+/* The budget made the pool empty its caches. A program whose working set of free blocks is larger than the slack would pay again and
  * again: the slack widens, within bounds, and narrows with time. */
 void tci_purge_widen(tc_pool *pool) {
-  size_t slack = LOAD(pool->slack), most = SLACK_PAGES + (LOAD(pool->budget) >> (TCI_PAGE_SHIFT + 4));
+  size_t slack = LOAD(pool->slack), most = 0;
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) most += SLACK_PER_CACHE;
   if (slack < most) STORE(pool->slack, slack + SLACK_STEP);
 }

@@ -13,13 +13,6 @@ static void raise_to(uint64_t *peak, int64_t value) {
     continue;
 }
 
-static void publish_allocated(tc_pool *pool, int64_t change) {
-  if (!change) return;
-  int64_t allocated = ADD(pool->allocated, change) + change;
-  raise_to(&pool->allocated_peak, allocated);
-  raise_to(&pool->budget, allocated);
-}
-
 static int64_t requested_now(const tci_cache *cache) {
   return LOAD(cache->requested_high) - (int64_t)(LOAD(cache->requested_mark) - LOAD(cache->requested_in));
 }
@@ -53,14 +46,16 @@ static int64_t unpublished(tci_cache *cache, unsigned bin) { /* bytes; marked as
 }
 
 void tci_stats_publish_bin(tci_cache *cache, unsigned bin) {
-  publish_allocated(cache->pool, unpublished(cache, bin));
+  ADD(cache->pool->allocated, unpublished(cache, bin));
   publish_requested(cache);
 }
 
 void tci_stats_publish(tci_cache *cache) {
   int64_t change = 0;
   for (unsigned bin = 0; bin <= TCI_CLASSES; bin++) change += unpublished(cache, bin);
-  publish_allocated(cache->pool, change);
+  ADD(cache->pool->allocated, change);
+  raise_to(&cache->pool->allocated_peak, LOAD(cache->pool->allocated));
+  raise_to(&cache->pool->budget, LOAD(cache->pool->allocated));
   publish_requested(cache);
 }
 

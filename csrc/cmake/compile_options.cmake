@@ -9,7 +9,7 @@ target_compile_options(
             $<$<BOOL:${TENSORCORE_WERROR}>:-Werror>)
 
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
-  target_compile_definitions(tensorcore_options INTERFACE _GNU_SOURCE=) # mremap, madvise, membarrier
+  target_compile_definitions(tensorcore_options INTERFACE $<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=>) # mremap, madvise, membarrier; g++ defines it itself
 endif()
 
 if(TENSORCORE_SANITIZE)

@@ -68,6 +68,7 @@ static PyMethodDef native_methods[] = {
     {"hook_handler_address", tci_hook_handler_address, METH_NOARGS, "hook_handler_address() -> where NumPy's default handler lies"},
     {"hook_context_handler", tci_hook_context_handler, METH_O, "hook_context_handler(pool) -> capsule"},
     {"hook_set_context", tci_hook_set_context, METH_O, "hook_set_context(capsule or None) -> the old capsule"},
+    {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -75,19 +76,21 @@ static struct PyModuleDef native_module = {
     PyModuleDef_HEAD_INIT, "tensorcore._native", "The C functions behind tensorcore._lib.", -1, native_methods, NULL, NULL, NULL, NULL,
 };
 
-static int add_types(PyObject *module) {
+static int add_objects(PyObject *module) {
   PyObject *holder = tci_holder_setup();
   PyObject *pool_handle = tci_pool_handle_setup();
-  int failed = holder == NULL || pool_handle == NULL || PyModule_AddObjectRef(module, "ArrayHolder", holder) < 0 ||
-               PyModule_AddObjectRef(module, "PoolHandle", pool_handle) < 0;
+  PyObject *capsule = tci_capi_setup();
+  int failed = holder == NULL || pool_handle == NULL || capsule == NULL || PyModule_AddObjectRef(module, "ArrayHolder", holder) < 0 ||
+               PyModule_AddObjectRef(module, "PoolHandle", pool_handle) < 0 || PyModule_AddObjectRef(module, "C_API", capsule) < 0;
   Py_XDECREF(holder);
+  Py_XDECREF(capsule);
   return failed ? -1 : 0;
 }
 
 void *tci_native_module(void) {
   if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0) return NULL;
   PyObject *module = PyModule_Create(&native_module);
-  if (module != NULL && add_types(module) < 0) {
+  if (module != NULL && add_objects(module) < 0) {
     Py_DECREF(module);
     return NULL;
   }

@@ -105,6 +105,11 @@ PyObject *tci_hook_handler_address(PyObject *module, PyObject *unused);
 PyObject *tci_hook_context_handler(PyObject *module, PyObject *pool);
 PyObject *tci_hook_set_context(PyObject *module, PyObject *capsule);
 
+/* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
+
+PyObject *tci_capi_setup(void); /* the capsule of tensorcore_capi.h, a new reference; NULL with a Python error set */
+PyObject *tci_capi_forget_global_pool(PyObject *module, PyObject *unused);
+
 /* ---- native.c: the module, and argument checks ---------------------------------------------------------------------------------------- */
 
 int tci_expect(const char *function, Py_ssize_t given, Py_ssize_t expected); /* 0, or -1 with a TypeError set */
