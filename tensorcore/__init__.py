@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     """Import everything at the first use of a name: a program under ``tensorcore run`` may set NumPy's environment first."""
-    if name.startswith("_") and name not in ("__all__", "__version__"):
+    if name.startswith("_") and name not in ("__all__", "__version__", "_C_API"):
         raise AttributeError(f"module 'tensorcore' has no attribute {name!r}")
     import_module("numpy")  # first: what waits for NumPy (tensorcore run) must not find this package half imported
+    if name == "_C_API":  # what tensorcore_import() of tensorcore_capi.h asks for
+        return import_module("._lib", __name__).C_API
     _api = import_module("._api", __name__)
     globals().update({public: getattr(_api, public) for public in _api.__all__}, __all__=_api.__all__)
     try:

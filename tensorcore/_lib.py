@@ -35,9 +35,12 @@ __version__: str = ffi.string(lib.tc_version()).decode()
 arrays_can_own_blocks: bool = native.array_layout_matches()
 """False where this NumPy lays out its arrays in an unknown way: arrays then keep their block through an owner object."""
 
+C_API: object = native.C_API
+"""The capsule of tensorcore_capi.h."""
+
 
 def get_include() -> str:
-    """Return the folder of ``tensorcore.h``, for C code that uses the pool."""
+    """Return the folder of ``tensorcore_capi.h``, ``tensorcore.h`` and ``tensorcore/memory_pool.hpp``, for extensions in C and C++."""
     return str(Path(_core.__file__).parent / "include")
 
 

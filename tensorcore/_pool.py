@@ -431,6 +431,7 @@ def set_default(where: Device, pool: MemoryPool | None) -> MemoryPool | None:
         defaults[str(where)] = pool
     if where.kind == "cpu" and arrays_can_own_blocks:
         native.set_default_pool(pool if pool is not None and pool.upstream.host_memory else None)
+    native.forget_global_pool()
     return old
 
 
