@@ -160,7 +160,7 @@ static void free_run_touch(tc_pool *pool, tci_run *run, uintptr_t from, uintptr_
 static void huge_page_touch(tc_pool *pool, tci_run *run, uintptr_t address) {
   tci_segment *segment = run->segment;
   uintptr_t from = address & ~(TCI_SLOT - 1), to = from + TCI_SLOT;
-  if (to > segment->base + segment->nbytes) return;
+  if (to > segment->base + segment->huge) return;
   const uint8_t *flags = segment->dirty + ((from - segment->base) >> TCI_PAGE_SHIFT);
   uint8_t any = 0;
   for (size_t i = 0; i < TCI_SLOT >> TCI_PAGE_SHIFT; i++) any |= flags[i];

@@ -110,6 +110,7 @@ struct tci_run {
   uint32_t stamp;      /* tick of the pool at which it was freed */
   uint32_t nfree;      /* slab: blocks in `free_bits` */
   uint32_t hint;       /* slab: no set bit below this word */
+  uint32_t touched;    /* slab: blocks below this index were handed out, ever */
   uint16_t header_units; /* size of this header, in 64 B */
   uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
@@ -128,7 +129,7 @@ struct tci_segment {
   tc_pool *pool;
   tci_segment *previous, *next;
   size_t meta_bytes; /* of this header */
-  bool huge;         /* the first touch of a huge page makes all of it resident */
+  size_t huge;       /* bytes from base on where the first touch of a huge page makes all of it resident */
   uint8_t dirty[];   /* TCI_PAGE_ flags, a byte a page; written by the run's owner */
 };
 #define TCI_PAGE_DATA 1     /* may hold data */
@@ -226,7 +227,8 @@ typedef struct tci_heap {
   pthread_mutex_t lock;
   tci_segment *segments;
   size_t used, free, dirty;
-  size_t bytes; /* of all segments */
+  size_t bytes;     /* of all segments */
+  size_t untouched; /* bytes of slabs that were never handed out: used, but not resident */
   tci_run *oldest, *newest; /* free runs with dirty pages */
   uint64_t filled[2][TCI_RUN_BINS / 64]; /* which bins have runs */
   tci_run *bins[2][TCI_RUN_BINS];        /* [0]: runs without a dirty page, [1]: with */
@@ -337,7 +339,7 @@ static inline uint32_t tci_large_magazine(size_t nbytes) { /* blocks of this siz
 }
 
 /* ---- segment.c: what comes from upstream and goes back --------------------------------------------------------------------------- */
-bool tci_segment_add(tc_pool *pool, size_t nbytes); /* of this very size, a multiple of TCI_SEGMENT_UNIT */
+bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled); /* of this very size, a multiple of TCI_SEGMENT_UNIT */
 bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least); /* a segment for a run of at_least bytes, better nbytes */
 void tci_segment_release(tc_pool *pool, tci_run *whole); /* a RUN_BUSY run that is its whole segment */
 int tci_upstream_purge(tc_pool *pool, uintptr_t address, size_t nbytes);
@@ -428,7 +430,7 @@ void tci_scavenger_fork(tci_fork_phase phase); /* the thread ends before a fork,
 
 /* ---- obtain.c: a run from the heap or upstream, with the ladder of reclaiming ------------------------------------------------------ */
 tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes); /* nbytes: what the caller's caller asked for */
-tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes); /* at least one block of a class */
+tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, uint64_t refills); /* at least one block of a class */
 
 /* ---- refill.c ---------------------------------------------------------------------------------------------------------------------- */
 bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes); /* entered, with a block; false, and not entered: none */

@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #define LONGEST_DECAY 1e8 /* seconds: three years */
+#define REFILLS_FULL 16 /* as for a bin that was refilled so often: as much as a refill brings */
 #define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
 
 void tc_pool_options_init(tc_pool_options *options) {
@@ -47,7 +48,7 @@ static void pool_free(tc_pool *pool) {
 static void preallocate(tc_pool *pool) {
   for (size_t size = 64; size <= (size_t)64 << 10; size *= 2) {
     unsigned class = tci_class_of_size(size);
-    tci_magazine *magazine = tci_obtain_blocks(pool, class, size);
+    tci_magazine *magazine = tci_obtain_blocks(pool, class, size, REFILLS_FULL);
     while (magazine && pool->classes[class].nblocks == 1 && magazine->count < PREALLOCATED) {
       tci_run *run = tci_obtain(pool, pool->classes[class].npages, pool->classes[class].npages, size);
       if (!run) break;
@@ -113,7 +114,7 @@ tc_status tc_pool_reserve(tc_pool *pool, size_t capacity) {
   if (LOAD(pool->closed)) return TC_CLOSED;
   for (uint64_t reserved; (reserved = LOAD(pool->reserved)) < capacity;) {
     size_t missing = tci_round_up(capacity - reserved, TCI_SEGMENT_UNIT), whole = tci_round_up(missing, TCI_SLOT);
-    if (!tci_segment_add(pool, whole) && (missing == whole || !tci_segment_add(pool, missing))) return TC_OUT_OF_MEMORY;
+    if (!tci_segment_add(pool, whole, whole) && (missing == whole || !tci_segment_add(pool, missing, missing))) return TC_OUT_OF_MEMORY;
   }
   if (capacity > LOAD(pool->reserve_floor)) STORE(pool->reserve_floor, capacity);
   tci_scavenger_wake(pool);

@@ -8,6 +8,7 @@
 
 #define CALLBACK_ROUNDS 64
 #define COLLECT_STEP ((size_t)1 << 20)
+#define REFILL_FIRST ((size_t)4 << 10)
 #define REFILL_BYTES ((size_t)64 << 10)
 
 static size_t idle_bytes(tc_pool *pool) { /* in caches, depots and unused corners of slabs */
@@ -98,9 +99,10 @@ tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes) 
   return run;
 }
 
-tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes) {
+tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, uint64_t refills) {
   const tci_class *c = &pool->classes[class];
-  uint32_t wanted = (uint32_t)(REFILL_BYTES / c->block_size);
+  size_t bytes = refills < 4 ? REFILL_FIRST << refills : REFILL_BYTES; /* more for a class that asks again */
+  uint32_t wanted = (uint32_t)(bytes / c->block_size);
   wanted = wanted < 1 ? 1 : wanted > c->magazine ? c->magazine : wanted;
   tci_magazine *magazine = tci_magazine_get(pool, class);
   while (magazine) {

@@ -1,15 +1,16 @@
 /* purge.c - memory that goes back: dirty pages of free runs, and segments that are wholly free.
  *
  * Also the budget that keeps a pool's memory from outgrowing the program's: before fresh pages are touched, what is resident stays
- * within the peak of the live blocks plus 1/20 and a slack of 2 MiB or more; older free pages go first. In the steady state nothing
+ * within the peak of the live blocks plus 1/12 and a slack of 1 MiB or more; older free pages go first. In the steady state nothing
  * grows, nothing goes.
  * A run is out of its bin while the system works on it, so no lock is held.
  */
 #include "internal.h"
 
-#define SLACK_PAGES ((size_t)512)      /* at all times */
+#define LOOK 32 /* runs */
+#define SLACK_PAGES ((size_t)256)      /* at all times */
 #define SLACK_STEP ((size_t)64)        /* each time that the budget cost something */
-#define SLACK_PER_CACHE ((size_t)1280) /* what the budget may widen to, for each thread: a magazine or two of every class */
+#define SLACK_PER_CACHE ((size_t)512)  /* what the budget may widen to, for each thread: a magazine or two of every class */
 
 /* The budget made the pool empty its caches. A program whose working set of free blocks is larger than the slack would pay again and
  * again: the slack widens, within bounds, and narrows with time. */
@@ -22,10 +23,10 @@ void tci_purge_widen(tc_pool *pool) {
 void tci_purge_narrow(tc_pool *pool) { STORE(pool->slack, LOAD(pool->slack) - LOAD(pool->slack) / 8); }
 
 size_t tci_purge_excess(tc_pool *pool, size_t npages) {
-  size_t resident = pool->heap.used + pool->heap.dirty + npages;
+  size_t resident = pool->heap.used + pool->heap.dirty + npages - (pool->heap.untouched >> TCI_PAGE_SHIFT);
   size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
   size_t allowed = live > peak ? live : peak;
-  allowed += allowed / 20 + SLACK_PAGES + LOAD(pool->slack);
+  allowed += allowed / 12 + SLACK_PAGES + LOAD(pool->slack);
   return resident > allowed ? resident - allowed : 0;
 }
 
@@ -65,16 +66,24 @@ static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
   return done;
 }
 
+/* The oldest run; where only part of the memory has to go, rather one with whole huge pages to give: a part splits them. */
+static tci_run *victim(tci_heap *heap, bool part, uint32_t oldest_kept) {
+  tci_run *run = heap->oldest;
+  for (int i = 0; part && run && i < LOOK; run = run->newer, i++)
+    if ((int32_t)(run->stamp - oldest_kept) < 0 && run->dirty >= 2 * (TCI_SLOT >> TCI_PAGE_SHIFT)) return run;
+  run = heap->oldest;
+  return run && (int32_t)(run->stamp - oldest_kept) < 0 ? run : NULL;
+}
+
 size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
   size_t done = 0;
   ADD(pool->purging, 1);
   while (done < nbytes) {
     tci_heap_lock(pool);
-    tci_run *run = pool->heap.oldest;
-    bool old = run && (int32_t)(run->stamp - oldest_kept) < 0;
-    if (old) tci_heap_take_run(pool, run);
+    tci_run *run = victim(&pool->heap, nbytes != SIZE_MAX, oldest_kept);
+    if (run) tci_heap_take_run(pool, run);
     tci_heap_unlock(pool);
-    if (!old) break;
+    if (!run) break;
     if (nbytes - done >= run->segment->nbytes && may_release(pool, run)) {
       done += run->dirty << TCI_PAGE_SHIFT;
       tci_segment_release(pool, run);

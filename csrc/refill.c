@@ -26,7 +26,7 @@ bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
   tci_cache_exit(cache->thread);
   tci_stats_publish_bin(cache, class);
   tci_magazine *magazine = tci_depot_get(pool, class);
-  if (!magazine) magazine = tci_obtain_blocks(pool, class, nbytes);
+  if (!magazine) magazine = tci_obtain_blocks(pool, class, nbytes, bin->refills);
   if (!magazine) return false;
   tci_class_learn(pool, nbytes, magazine->count * (size_t)pool->classes[class].block_size);
   if (!tci_cache_enter_wait(cache)) {

@@ -5,6 +5,7 @@
  */
 #include "internal.h"
 
+#define SMALL_POOL ((size_t)8 << 20) /* up to here small pages: a small program would fill huge ones by half */
 #define STEP_MAX ((size_t)32 << 20)
 
 static void upstream_count(tc_pool *pool, uint64_t started) {
@@ -49,13 +50,16 @@ static void unreserve_bytes(tc_pool *pool, size_t nbytes) {
   ADD(pool->reserved_out, nbytes);
 }
 
-static bool advise(tc_pool *pool, uintptr_t address, size_t nbytes) { /* true: huge pages are to be expected */
-  bool wanted = pool->options.huge_pages != TC_HUGE_PAGES_OFF;
-  if (!pool->upstream.host_memory || (wanted && nbytes < TCI_SLOT)) return false;
-  return tci_os_advise_huge((void *)address, nbytes, wanted) && tci_os_huge_page_size() == TCI_SLOT;
+/* The bytes from the address on where huge pages are to be expected: only those that are filled whole, and none for a small pool. */
+static size_t advise(tc_pool *pool, uintptr_t address, size_t nbytes, size_t filled) {
+  if (!pool->upstream.host_memory) return 0;
+  bool on = pool->options.huge_pages == TC_HUGE_PAGES_ON;
+  size_t huge = on ? nbytes & ~(TCI_SLOT - 1) : LOAD(pool->reserved) <= SMALL_POOL ? 0 : filled & ~(TCI_SLOT - 1);
+  if (pool->options.huge_pages == TC_HUGE_PAGES_OFF) huge = 0, tci_os_advise_huge((void *)address, nbytes, 0);
+  return huge && tci_os_advise_huge((void *)address, huge, 1) && tci_os_huge_page_size() == TCI_SLOT ? huge : 0;
 }
 
-static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, bool huge) {
+static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, size_t huge) {
   size_t meta_bytes = sizeof(tci_segment) + (nbytes >> TCI_PAGE_SHIFT);
   tci_segment *segment = tci_meta_alloc(META_OTHER, meta_bytes);
   tci_run *run = tci_run_create(sizeof *run);
@@ -86,11 +90,11 @@ static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, bool hu
   return true;
 }
 
-bool tci_segment_add(tc_pool *pool, size_t nbytes) {
+bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled) {
   if (!reserve_bytes(pool, nbytes)) return false;
   void *address = upstream_allocate(pool, nbytes);
   if (address) {
-    if (segment_create(pool, (uintptr_t)address, nbytes, advise(pool, (uintptr_t)address, nbytes))) {
+    if (segment_create(pool, (uintptr_t)address, nbytes, advise(pool, (uintptr_t)address, nbytes, filled))) {
       tci_stats_reserved(pool);
       return true;
     }
@@ -105,10 +109,10 @@ bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least) {
   size_t step = LOAD(pool->reserved) / 8;
   step = step > STEP_MAX ? STEP_MAX : step;
   size_t wanted = tci_round_up(nbytes > step ? nbytes : step, TCI_SLOT), whole = tci_round_up(at_least, TCI_SLOT);
-  if (tci_segment_add(pool, wanted)) return true;
-  if (whole < wanted && tci_segment_add(pool, whole)) return true;
+  if (tci_segment_add(pool, wanted, nbytes > step ? nbytes : wanted)) return true;
+  if (whole < wanted && tci_segment_add(pool, whole, at_least)) return true;
   size_t tight = tci_round_up(at_least, TCI_SEGMENT_UNIT);
-  return tight < whole && tci_segment_add(pool, tight);
+  return tight < whole && tci_segment_add(pool, tight, at_least);
 }
 
 void tci_segment_release(tc_pool *pool, tci_run *whole) {

@@ -47,6 +47,7 @@ bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
   for (size_t page = 0; page < slab->npages; page++) tci_page_map_set(slab->start + (page << TCI_PAGE_SHIFT), slab);
   partial_insert(pool, slab);
   BUMP(pool->classes[class].free_blocks, slab->nfree);
+  pool->heap.untouched += (size_t)slab->nblocks * slab->block_size;
   tci_heap_unlock(pool);
   return true;
 }
@@ -68,15 +69,20 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
 
 /* Blocks of one slab, lowest addresses first, the lowest last in `entries`: a stack hands that out first. */
 static uint32_t slab_take(tci_run *slab, tci_entry *end, uint32_t count) {
-  uint32_t taken = 0;
+  uint32_t taken = 0, last = 0;
   for (uint32_t word = slab->hint; taken < count && slab->nfree; word++) {
     uint64_t bits = slab->free_bits[word];
     for (; bits && taken < count; bits &= bits - 1, taken++, slab->nfree--) {
       uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+      last = index;
       *--end = (tci_entry){.block = (void *)(slab->base + (uintptr_t)index * slab->block_size), .u.state = &slab->states[index]};
     }
     slab->free_bits[word] = bits;
     slab->hint = word;
+  }
+  if (taken && last >= slab->touched) {
+    slab->pool->heap.untouched -= (size_t)(last + 1 - slab->touched) * slab->block_size;
+    slab->touched = last + 1;
   }
   return taken;
 }
@@ -115,6 +121,7 @@ static void slab_give(tc_pool *pool, tci_run *slab, uint32_t index) {
   if (slab->nfree < slab->nblocks) return;
   partial_remove(pool, slab);
   BUMP(pool->classes[slab->bin].free_blocks, -(uint64_t)slab->nblocks);
+  pool->heap.untouched -= (size_t)(slab->nblocks - slab->touched) * slab->block_size;
   run_give(pool, slab);
 }
 
