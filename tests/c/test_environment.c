@@ -102,6 +102,7 @@ static void run_locked(void) {
   CHECK_STATUS(tc_pool_create(&options, &pool), TC_OK, "a pool is created in locked memory");
   for (int round = 0; round < 3; round++) {
     CHECK(fill_and_empty(pool, 22) > 0, "blocks are to be had");
+    CHECK_STATUS(tc_pool_reserve(pool, 32 * MiB), TC_OK, "one segment holds what follows");
     void *small = tc_pool_alloc(pool, 100), *large = tc_pool_alloc(pool, 5 * MiB);
     CHECK(small && large, "blocks are to be had again");
     memset(large, 0xA5, 5 * MiB);
@@ -146,6 +147,34 @@ static void run_stress_without_membarrier(void) {
   execl(path, path, "--threads", "4", "--ops", ops, (char *)NULL);
   CHECK(false, "%s lies beside this test", path);
 }
+
+static _Atomic(int) stage; /* 1: the other thread has a full cache; 2: it may end */
+
+static void *fill_own_cache_and_wait(void *pool) {
+  void *blocks[100];
+  for (size_t i = 0; i < 100; i++) CHECK((blocks[i] = tc_pool_alloc(pool, 4 * KiB)) != NULL, "memory is to be had");
+  for (size_t i = 0; i < 100; i++) CHECK_STATUS(tc_pool_free(pool, blocks[i]), TC_OK, "freed");
+  atomic_store(&stage, 1);
+  while (atomic_load(&stage) < 2) sleep_ms(1);
+  return NULL;
+}
+
+static void trim_beside_an_idle_thread(void) {
+  pthread_t thread;
+  forbid_membarrier();
+  tc_pool *pool = pool_over(NULL);
+  CHECK_EQUAL(pthread_create(&thread, NULL, fill_own_cache_and_wait, pool), 0, "a thread is started");
+  while (atomic_load(&stage) < 1) sleep_ms(1);
+  tc_pool_trim(pool, 0);
+  CHECK(stats_of(pool).reserved.current > 0, "what a living thread holds stays: nobody can know that it is outside");
+  check_at_rest(pool); /* looks into every cache, by waiting */
+  atomic_store(&stage, 2);
+  CHECK_EQUAL(pthread_join(thread, NULL), 0, "a thread is joined");
+  check_empties(pool);
+  CHECK_STATUS(tc_pool_destroy(pool), TC_OK, "the pool is destroyed");
+}
+
+static void without_membarrier_a_living_threads_cache_is_left_alone(void) { in_a_child(trim_beside_an_idle_thread); }
 
 static void without_membarrier_the_stress_test_holds(void) { in_a_child(run_stress_without_membarrier); }
 #endif
@@ -216,6 +245,7 @@ int main(int argc, char **argv) {
   (void)in_locked_memory_zeroed_blocks_are_zero_and_all_goes_back;
 #endif
 #ifdef __linux__
+  RUN(without_membarrier_a_living_threads_cache_is_left_alone);
   RUN(without_membarrier_the_stress_test_holds);
 #endif
   RUN(statistics_are_read_from_a_signal_handler_while_threads_allocate);
