@@ -285,8 +285,22 @@ static PyObject *run(PyObject *, PyObject *) {
   }
 }
 
+// allocate(count): blocks of the global pool, made and dropped by two threads that Python does not know, while Python goes on.
+static PyObject *allocate(PyObject *, PyObject *count) {
+  long wanted = PyLong_AsLong(count);
+  Py_BEGIN_ALLOW_THREADS;
+  auto work = [wanted] {
+    for (long i = 0; i < wanted; ++i) PooledAllocation(1000).as<char>()[999] = 1;
+  };
+  std::thread first(work), second(work);
+  first.join();
+  second.join();
+  Py_END_ALLOW_THREADS;
+  Py_RETURN_NONE;
+}
+
 PyMODINIT_FUNC PyInit_test_memory_pool() {
-  static PyMethodDef methods[] = {{"run", run, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+  static PyMethodDef methods[] = {{"run", run, METH_NOARGS, nullptr}, {"allocate", allocate, METH_O, nullptr}, {nullptr, nullptr, 0, nullptr}};
   static PyModuleDef module = {PyModuleDef_HEAD_INIT, "test_memory_pool", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
   return PyModule_Create(&module);
 }
