@@ -1,6 +1,8 @@
 /* test_fork.c - fork while other threads allocate: the child has a usable pool, its parent's blocks and no lock held by nobody.
  *
- * A deadlock ends the test by an alarm: 60 seconds in a child, 240 in the parent.
+ *   CHECK_FORKS=10000 test_fork      that many forks instead of 200; half as many more while memory decays
+ *
+ * A deadlock ends the test by an alarm: 60 seconds in a child, 240 in the parent, and a tenth of a second more for each fork asked for.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -8,9 +10,10 @@
 
 #include "support.h"
 
-enum { WORKERS = 3, HELD = 64, FORKS = 200 };
+enum { WORKERS = 3, HELD = 64 };
 
 static _Atomic(int) stop;
+static size_t forks_asked = 200 / SLOWER;
 
 typedef struct shared {
   tc_pool *pool;
@@ -117,9 +120,9 @@ static void fork_with_decay(double decay, size_t forks) {
   tc_pool_destroy(all.pool);
 }
 
-static void a_child_forked_while_threads_allocate_has_a_usable_pool(void) { fork_with_decay(-1.0, FORKS / SLOWER); }
+static void a_child_forked_while_threads_allocate_has_a_usable_pool(void) { fork_with_decay(-1.0, forks_asked); }
 
-static void a_child_forked_while_memory_decays_has_a_usable_pool(void) { fork_with_decay(0.001, FORKS / 2 / SLOWER); }
+static void a_child_forked_while_memory_decays_has_a_usable_pool(void) { fork_with_decay(0.001, forks_asked / 2); }
 
 static void a_grandchild_has_a_usable_pool(void) {
   tc_pool *pool = pool_over(NULL);
@@ -148,7 +151,10 @@ static void a_grandchild_has_a_usable_pool(void) {
 }
 
 int main(void) {
-  alarm(240);
+  const char *asked = getenv("CHECK_FORKS");
+  if (asked != NULL) forks_asked = strtoul(asked, NULL, 10);
+  CHECK(forks_asked > 0, "CHECK_FORKS is a number of forks: %s", asked);
+  alarm(240 + (unsigned)(forks_asked / 10));
   RUN(a_child_forked_while_threads_allocate_has_a_usable_pool);
   RUN(a_child_forked_while_memory_decays_has_a_usable_pool);
   RUN(a_grandchild_has_a_usable_pool);
