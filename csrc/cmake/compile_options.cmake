@@ -9,7 +9,8 @@ target_compile_options(
             $<$<BOOL:${TENSORCORE_WERROR}>:-Werror>)
 
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
-  target_compile_definitions(tensorcore_options INTERFACE $<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=>) # mremap, madvise, membarrier; g++ defines it itself
+  # mremap, madvise, membarrier; g++ defines it by itself
+  target_compile_definitions(tensorcore_options INTERFACE $<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=>)
 endif()
 
 if(TENSORCORE_SANITIZE)
