@@ -259,6 +259,7 @@ struct tc_pool {
   uint32_t colour;   /* cycles */
   size_t reserve_floor; /* bytes that decay does not release */
   size_t collect_floor; /* bytes: idle after the last collection */
+  uint64_t reclaim_due; /* ns: a small excess waits until then, see obtain.c */
   tc_out_of_memory_callback on_out_of_memory;
   void *on_out_of_memory_context;
   tc_watermark_callback on_watermark;
@@ -271,7 +272,6 @@ struct tc_pool {
   int64_t requested, allocated;
   uint64_t requested_peak, allocated_peak, cached_peak;
   uint64_t budget; /* largest `allocated` ever; reset_peak leaves it */
-  size_t slack;    /* pages; see purge.c */
   uint64_t reserved, reserved_peak, reserved_in, reserved_out;
   uint64_t misses, upstream_calls, upstream_ns, purged_bytes;
   uint64_t retries, failures, refused;
@@ -362,7 +362,6 @@ static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
 /* ---- purge.c: pages that go back while the addresses stay ------------------------------------------------------------------------ */
 size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept); /* until nbytes went or all left are younger; whole segments too */
 size_t tci_release_whole(tc_pool *pool, size_t nbytes); /* wholly free segments, at most nbytes of them */
-void tci_purge_widen(tc_pool *pool), tci_purge_narrow(tc_pool *pool); /* the budget's slack */
 size_t tci_purge_excess(tc_pool *pool, size_t npages); /* pages over the budget if npages fresh ones were taken */
 
 /* ---- slab.c: blocks inside runs; takes the heap lock ----------------------------------------------------------------------------- */

@@ -1,32 +1,18 @@
 /* purge.c - memory that goes back: dirty pages of free runs, and segments that are wholly free.
  *
  * Also the budget that keeps a pool's memory from outgrowing the program's: before fresh pages are touched, what is resident stays
- * within the peak of the live blocks plus 1/12 and a slack of 1 MiB or more; older free pages go first. In the steady state nothing
- * grows, nothing goes.
+ * within the peak of the live blocks plus 1/12 and 768 KiB; older free pages go first. In the steady state nothing grows, nothing goes.
  * A run is out of its bin while the system works on it, so no lock is held.
  */
 #include "internal.h"
 
 #define LOOK 32 /* runs */
-#define SLACK_PAGES ((size_t)256)      /* at all times */
-#define SLACK_STEP ((size_t)64)        /* each time that the budget cost something */
-#define SLACK_PER_CACHE ((size_t)512)  /* what the budget may widen to, for each thread: a magazine or two of every class */
-
-/* The budget made the pool empty its caches. A program whose working set of free blocks is larger than the slack would pay again and
- * again: the slack widens, within bounds, and narrows with time. */
-void tci_purge_widen(tc_pool *pool) {
-  size_t slack = LOAD(pool->slack), most = 0;
-  for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) most += SLACK_PER_CACHE;
-  if (slack < most) STORE(pool->slack, slack + SLACK_STEP);
-}
-
-void tci_purge_narrow(tc_pool *pool) { STORE(pool->slack, LOAD(pool->slack) - LOAD(pool->slack) / 8); }
-
+#define SLACK_PAGES 192
 size_t tci_purge_excess(tc_pool *pool, size_t npages) {
   size_t resident = pool->heap.used + pool->heap.dirty + npages - (pool->heap.untouched >> TCI_PAGE_SHIFT);
   size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
   size_t allowed = live > peak ? live : peak;
-  allowed += allowed / 12 + SLACK_PAGES + LOAD(pool->slack);
+  allowed += allowed / 12 + SLACK_PAGES;
   return resident > allowed ? resident - allowed : 0;
 }
 

@@ -34,7 +34,6 @@ static void tick(tc_pool *pool) {
   tci_cache_collect(pool, true);
   tci_purge(pool, SIZE_MAX, LOAD(pool->decay_ns) > 0 ? now - TCI_TICKS + 1 : now + 1);
   tci_release_whole(pool, SIZE_MAX);
-  tci_purge_narrow(pool);
 }
 
 /* Tick what is due; the time of the next tick, 0: nothing to watch. */

@@ -13,7 +13,6 @@ import numpy as np
 
 from ._backend import Backend, register_backend
 from ._lib import arrays_can_own_blocks, lib, native, pointer
-from ._machine import memory_limit
 from ._upstream import OS_UPSTREAM, Upstream
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ class CpuBackend(Backend):
 
     def memory(self, index: int) -> int:  # noqa: ARG002 - the interface's signature
         """Return the machine's memory, or the cgroup's limit where that is lower, in bytes."""
+        from ._machine import memory_limit  # noqa: PLC0415  # for a limit given as a fraction only: it brings pathlib
+
         return memory_limit()
 
     def upstream(self, index: int) -> Upstream:  # noqa: ARG002 - the interface's signature
