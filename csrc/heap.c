@@ -90,18 +90,18 @@ static size_t count_flags(const uint8_t *flags, size_t npages) {
   return count;
 }
 
-/* The smallest of the first few in this bin that fits. */
-static tci_run *bin_best(tci_run *run, size_t npages) {
+/* The smallest of the first few in this bin that fits; `warm`: of those without a cold page. */
+static tci_run *bin_best(tci_run *run, size_t npages, bool warm) {
   tci_run *best = NULL;
   for (int i = 0; run && i < LOOK; run = run->next, i++)
-    if (run->npages >= npages && (!best || run->npages < best->npages)) best = run;
+    if (run->npages >= npages && (!warm || run->dirty == run->npages) && (!best || run->npages < best->npages)) best = run;
   return best;
 }
 
-static tci_run *find(tci_heap *heap, size_t npages, bool dirty) {
+static tci_run *find(tci_heap *heap, size_t npages, bool dirty, bool warm) {
   for (unsigned bin = bin_of(npages), word = bin / 64; word < TCI_RUN_BINS / 64; word++, bin = word * 64) {
     for (uint64_t bits = heap->filled[dirty][word] >> (bin % 64) << (bin % 64); bits; bits &= bits - 1) {
-      tci_run *run = bin_best(heap->bins[dirty][word * 64 + (unsigned)__builtin_ctzll(bits)], npages);
+      tci_run *run = bin_best(heap->bins[dirty][word * 64 + (unsigned)__builtin_ctzll(bits)], npages, warm);
       if (run) return run;
     }
   }
@@ -183,7 +183,8 @@ static void run_touch(tc_pool *pool, tci_run *run) {
 }
 
 tci_run *tci_heap_find(tc_pool *pool, size_t npages, bool dirty, size_t *cold) {
-  tci_run *run = find(&pool->heap, npages, dirty);
+  tci_run *run = dirty ? find(&pool->heap, npages, true, true) : NULL; /* a closer fit with cold pages would cost more */
+  if (!run) run = find(&pool->heap, npages, dirty, false);
   if (!run) return NULL;
   *cold = npages;
   if (run->dirty) *cold -= run->dirty == run->npages ? npages : count_flags(tci_run_dirty_bytes(run), npages);

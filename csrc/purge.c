@@ -1,7 +1,7 @@
 /* purge.c - memory that goes back: dirty pages of free runs, and segments that are wholly free.
  *
  * Also the budget that keeps a pool's memory from outgrowing the program's: before fresh pages are touched, what is resident stays
- * within the peak of the live blocks plus 1/12 and 768 KiB; older free pages go first. In the steady state nothing grows, nothing goes.
+ * within the peak of the live blocks plus 1/10 and 768 KiB; older free pages go first. In the steady state nothing grows, nothing goes.
  * A run is out of its bin while the system works on it, so no lock is held.
  */
 #include "internal.h"
@@ -12,7 +12,7 @@ size_t tci_purge_excess(tc_pool *pool, size_t npages) {
   size_t resident = pool->heap.used + pool->heap.dirty + npages - (pool->heap.untouched >> TCI_PAGE_SHIFT);
   size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
   size_t allowed = live > peak ? live : peak;
-  allowed += allowed / 12 + SLACK_PAGES;
+  allowed += allowed / 10 + SLACK_PAGES;
   return resident > allowed ? resident - allowed : 0;
 }
 
