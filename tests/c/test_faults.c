@@ -80,7 +80,7 @@ static void run_program(program *p) {
   zeroed(p, 24, 18 * MiB / 4); /* used pages: what is resident is cleared */
   grow(p, 19, 6 * MiB);
   grow(p, 19, 12 * MiB); /* by page tables */
-  grow(p, 19, 40 * MiB);
+  grow(p, 19, 20 * MiB);
   grow(p, 2, 300);
   tc_status status = tc_pool_reserve(p->pool, 100 * MiB);
   CHECK(status == TC_OK || status == TC_OUT_OF_MEMORY, "a reservation is met or refused: %s", tc_status_string(status));
@@ -114,7 +114,7 @@ static int survive(fault call, uint64_t from, uint64_t count) {
     CHECK(p.held[at].start == NULL, "block %zu is freed when the calls work again", at);
   }
   check_empties(p.pool);
-  hold(&p, 0, tc_pool_alloc(p.pool, 30 * MiB), 30 * MiB);
+  hold(&p, 0, tc_pool_alloc(p.pool, 8 * MiB), 8 * MiB);
   CHECK(p.held[0].start != NULL, "memory is to be had again");
   release(&p, 0);
   check_empties(p.pool);
