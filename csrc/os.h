@@ -18,7 +18,7 @@ int tci_os_advise_huge(void *address, size_t nbytes, int on); /* 1: the range wi
 
 /* Zero [address, address + nbytes), touching only what is resident where that can be known. */
 void tci_os_clear(void *address, size_t nbytes);
-/* Move the pages at `from` to `to` (both mapped, page-aligned, disjoint); `from` reads as zero afterwards. 0 on success. */
+/* Move the pages at `from` to `to` (both mapped, page-aligned, disjoint). 0 on success: `from` reads as zero; else `to` does. */
 int tci_os_move_pages(void *to, void *from, size_t nbytes);
 
 /* A barrier on every running thread of the process: what lets a reader do without one. */

@@ -148,7 +148,10 @@ void tci_os_clear(void *address, size_t nbytes) {
 int tci_os_move_pages(void *to, void *from, size_t nbytes) {
 #if defined(__linux__) && defined(SYS_mremap)
   const long may_move = 1, fixed = 2, dont_unmap = 4; /* MREMAP_DONTUNMAP: Linux 5.7 */
-  return syscall(SYS_mremap, from, nbytes, nbytes, may_move | fixed | dont_unmap, to) == (long)to ? 0 : -1;
+  if (syscall(SYS_mremap, from, nbytes, nbytes, may_move | fixed | dont_unmap, to) == (long)to) return 0;
+  /* A refusal may come after the target was unmapped: put fresh pages there, which is all that it held. */
+  (void)mmap(to, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  return -1;
 #else
   (void)to, (void)from, (void)nbytes;
   return -1;
@@ -166,10 +169,9 @@ enum { MEMBARRIER_PRIVATE_EXPEDITED = 1 << 3, MEMBARRIER_REGISTER_PRIVATE_EXPEDI
 void tci_os_membarrier_probe(void) { membarrier_ready = syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0; }
 
 void tci_os_membarrier(void) {
-  if (membarrier_ready)
-    syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0);
-  else
-    wait_for_stores();
+  if (membarrier_ready && syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0) return;
+  membarrier_ready = 0; /* a filter set since may forbid it */
+  wait_for_stores();
 }
 #else
 void tci_os_membarrier_probe(void) {}

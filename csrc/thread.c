@@ -14,6 +14,7 @@ static struct {
   pthread_mutex_t lock; /* the highest of all */
   pthread_once_t once;
   pthread_key_t key;
+  bool usable;
   tci_thread *threads;
   tc_pool *pools[TC_MAX_POOLS];
   uint32_t npools; /* slots ever used */
@@ -37,7 +38,7 @@ static void thread_exit(void *argument) {
 
 static void registry_init(void) {
   tci_os_membarrier_probe();
-  pthread_key_create(&registry.key, thread_exit);
+  registry.usable = pthread_key_create(&registry.key, thread_exit) == 0; /* else nobody would empty a thread's caches */
 }
 
 static tci_thread *thread_get(void) { /* NULL: no memory */
@@ -87,6 +88,7 @@ tci_cache *tci_cache_get(tc_pool *pool) {
 
 tc_status tci_registry_add(tc_pool *pool) {
   pthread_once(&registry.once, registry_init);
+  if (!registry.usable) return TC_OUT_OF_MEMORY;
   pthread_mutex_lock(&registry.lock);
   uint32_t slot = 0;
   while (slot < TC_MAX_POOLS && registry.pools[slot]) slot++;

@@ -34,7 +34,7 @@ class CpuBackend(Backend):
 
     def memory(self, index: int) -> int:  # noqa: ARG002 - the interface's signature
         """Return the machine's memory, or the cgroup's limit where that is lower, in bytes."""
-        from ._machine import memory_limit  # noqa: PLC0415  # for a limit given as a fraction only: it brings pathlib
+        from ._machine import memory_limit  # for a limit given as a fraction only: it brings pathlib
 
         return memory_limit()
 

@@ -40,8 +40,8 @@ C_API: object = native.C_API
 
 
 def get_include() -> str:
-    """Return the folder of ``tensorcore_capi.h``, ``tensorcore.h`` and ``tensorcore/memory_pool.hpp``, for extensions in C and C++."""
-    return os.path.join(os.path.dirname(_core.__file__), "include")  # noqa: PTH118, PTH120  # pathlib would add 0.5 MB to every program
+    """Return the folder of ``tensorcore_capi.h``, ``tensorcore.h`` and ``tensorcore/memory_pool.hpp``, for C and C++ extensions."""
+    return os.path.join(os.path.dirname(_core.__file__), "include")  # noqa: PTH118, PTH120  # pathlib costs 0.5 MB
 
 
 def pointer(address: int, ctype: str = "void *") -> Any:
