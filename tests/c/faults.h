@@ -95,7 +95,10 @@ long __wrap_syscall(long number, ...) { /* the core's two: membarrier and mremap
   va_start(arguments, number);
   for (int i = 0; i < 5; i++) a[i] = va_arg(arguments, long);
   va_end(arguments);
-  if (number == SYS_mremap && fault_due(FAULT_mremap)) return fault_refuse(ENOMEM);
+  if (number == SYS_mremap && fault_due(FAULT_mremap)) {
+    if (a[3] & 2) __real_munmap((void *)a[4], (size_t)a[2]); /* MREMAP_FIXED: what Linux refuses late has lost its target */
+    return fault_refuse(ENOMEM);
+  }
   if (number == SYS_membarrier && fault_due(FAULT_membarrier)) return fault_refuse(ENOSYS);
   return __real_syscall(number, a[0], a[1], a[2], a[3], a[4]);
 }

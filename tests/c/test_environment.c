@@ -3,7 +3,6 @@
  * Each test changes its process for good, so each runs in a child. Limit: a sanitizer maps terabytes of its own, so the bounds on
  * memory hold in plain builds only.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -12,15 +11,8 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
+#include "forbid.h"
 #include "support.h"
-
-#ifdef __linux__
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#endif
 
 enum { SECONDS = 120, BLOCKS = 4096 };
 
@@ -121,21 +113,7 @@ static void in_locked_memory_zeroed_blocks_are_zero_and_all_goes_back(void) { in
 
 /* ---- no membarrier -------------------------------------------------------------------------------------------------------------- */
 
-#ifdef __linux__
-/* From here on the kernel answers membarrier as one that was built without it. */
-static void forbid_membarrier(void) {
-  struct sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  struct sock_fprog filter = {.len = sizeof steps / sizeof *steps, .filter = steps};
-  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no new privileges");
-  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0, "the filter is set");
-  CHECK(syscall(SYS_membarrier, 0, 0, 0) == -1 && errno == ENOSYS, "membarrier is gone");
-}
-
+#ifdef CAN_FORBID
 static void run_stress_without_membarrier(void) {
   char path[4096], ops[32];
   const char *slash = strrchr(program, '/');
@@ -244,7 +222,7 @@ int main(int argc, char **argv) {
   (void)in_a_bounded_address_space_the_pool_refuses_and_recovers;
   (void)in_locked_memory_zeroed_blocks_are_zero_and_all_goes_back;
 #endif
-#ifdef __linux__
+#ifdef CAN_FORBID
   RUN(without_membarrier_a_living_threads_cache_is_left_alone);
   RUN(without_membarrier_the_stress_test_holds);
 #endif

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "forbid.h"
 #include "internal.h"
 #include "support.h"
 
@@ -57,11 +58,15 @@ static void collect_and_take(void) {
   }
 }
 
-static void caches_are_emptied_while_their_threads_allocate(void) {
+static void hand_over(void (*meanwhile)(void)) {
   pthread_t owners[OWNERS];
   pool = pool_over(NULL);
+  atomic_store(&stop, 0);
+  atomic_store(&pairs, 0);
   for (size_t i = 0; i < OWNERS; i++) CHECK_EQUAL(pthread_create(&owners[i], NULL, enter_and_leave, NULL), 0, "a thread is started");
-  for (size_t round = 0; round < ROUNDS / SLOWER; round++) {
+  time_t end = time(NULL) + 2; /* seconds: a collection takes 1 ms where there is no membarrier */
+  for (size_t round = 0; round < ROUNDS / SLOWER && (!meanwhile || time(NULL) < end); round++) {
+    if (round == 10 && meanwhile) meanwhile();
     collect_and_take();
     if (round % 64 == 0) check_pool(pool); /* freezes all caches */
     if (round % 100 == 0) tc_pool_warn_at(pool, 0.5, NULL, NULL); /* opens and shuts all slots */
@@ -73,8 +78,17 @@ static void caches_are_emptied_while_their_threads_allocate(void) {
   CHECK_STATUS(tc_pool_destroy(pool), TC_OK, "the pool is destroyed");
 }
 
+static void caches_are_emptied_while_their_threads_allocate(void) { hand_over(NULL); }
+
+#ifdef CAN_FORBID
+static void caches_are_safe_when_a_filter_forbids_membarrier(void) { hand_over(forbid_membarrier); } /* for good: the last test */
+#endif
+
 int main(void) {
   alarm(240);
   RUN(caches_are_emptied_while_their_threads_allocate);
+#ifdef CAN_FORBID
+  RUN(caches_are_safe_when_a_filter_forbids_membarrier);
+#endif
   return 0;
 }
