@@ -253,7 +253,8 @@ struct tc_pool {
   int64_t decay_ns; /* < 0: never */
   uint32_t closed;
   uint32_t pins;    /* the scavenger works in it */
-  uint32_t purging; /* calls of tci_purge and tci_release_whole under way: runs they hold are in no bin */
+  uint32_t trimming; /* calls of tc_pool_trim under way: the scavenger leaves the runs to them */
+  uint32_t purging;  /* calls of tci_purge and tci_release_whole under way: runs they hold are in no bin */
   uint32_t tick;     /* advances decay / TCI_TICKS apart while the scavenger runs */
   uint64_t tick_due; /* ns; scavenger */
   uint32_t colour;   /* cycles */
@@ -361,7 +362,7 @@ static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
 
 /* ---- purge.c: pages that go back while the addresses stay ------------------------------------------------------------------------ */
 size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept); /* until nbytes went or all left are younger; whole segments too */
-size_t tci_release_whole(tc_pool *pool, size_t nbytes); /* wholly free segments, at most nbytes of them */
+size_t tci_release_whole(tc_pool *pool, size_t nbytes, bool warm); /* wholly free segments, at most nbytes; warm: used ones too */
 size_t tci_purge_excess(tc_pool *pool, size_t npages); /* pages over the budget if npages fresh ones were taken */
 
 /* ---- slab.c: blocks inside runs; takes the heap lock ----------------------------------------------------------------------------- */

@@ -87,7 +87,7 @@ tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
 void tci_pool_finish(tc_pool *pool) {
   tci_registry_remove(pool);
   STORE(pool->reserve_floor, 0);
-  tci_release_whole(pool, SIZE_MAX);
+  tci_release_whole(pool, SIZE_MAX, true);
   pool_free(pool);
 }
 
@@ -102,7 +102,7 @@ tc_status tc_pool_destroy(tc_pool *pool) {
   if (empty) {
     tci_pool_finish(pool);
   } else {
-    tci_release_whole(pool, SIZE_MAX);
+    tci_release_whole(pool, SIZE_MAX, true);
     tci_purge(pool, SIZE_MAX, LOAD(pool->tick) + 1);
   }
   return TC_OK;
@@ -128,7 +128,7 @@ static size_t cached_bytes(const tc_pool *pool) {
 
 static size_t give_back(tc_pool *pool, size_t keep) {
   size_t cached = cached_bytes(pool), surplus = cached > keep ? cached - keep : 0;
-  size_t done = surplus ? tci_release_whole(pool, surplus) : 0;
+  size_t done = surplus ? tci_release_whole(pool, surplus, true) : 0;
   return done < surplus ? done + tci_purge(pool, surplus - done, LOAD(pool->tick) + 1) : done;
 }
 
@@ -137,10 +137,12 @@ size_t tc_pool_trim(tc_pool *pool, size_t keep) {
   STORE(pool->reserve_floor, 0);
   if (cached_bytes(pool) <= keep) return 0;
   tci_cache_collect(pool, false);
+  __atomic_fetch_add(&pool->trimming, 1, __ATOMIC_SEQ_CST);
   size_t done = give_back(pool, keep);
-  if (!LOAD_ACQUIRE(pool->purging)) return done;
-  while (LOAD_ACQUIRE(pool->purging)) sched_yield(); /* the scavenger holds runs: look again when they are back */
-  return done + give_back(pool, keep);
+  while (__atomic_load_n(&pool->purging, __ATOMIC_SEQ_CST)) sched_yield(); /* runs are out: look again when they are back */
+  done += give_back(pool, keep);
+  __atomic_fetch_sub(&pool->trimming, 1, __ATOMIC_RELEASE);
+  return done;
 }
 
 size_t tc_pool_limit(const tc_pool *pool) { return LOAD(pool->options.limit); }
@@ -150,7 +152,7 @@ size_t tc_pool_set_limit(tc_pool *pool, size_t limit) {
   if (!limit || LOAD(pool->reserved) <= limit) return old;
   uint64_t live = tci_stats_live(pool);
   tc_pool_trim(pool, limit > live ? limit - live : 0);
-  if (LOAD(pool->reserved) > limit) tci_release_whole(pool, SIZE_MAX); /* only segments larger than the surplus are left */
+  if (LOAD(pool->reserved) > limit) tci_release_whole(pool, SIZE_MAX, true); /* only segments larger than the surplus are left */
   return old;
 }
 

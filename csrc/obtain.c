@@ -87,7 +87,7 @@ static tci_run *reclaim_and_take(tc_pool *pool, size_t npages, size_t fewest) {
   if (!run) run = take(pool, fewest, true, &excess);
   if (run) return run;
   STORE(pool->reserve_floor, 0);
-  tci_release_whole(pool, SIZE_MAX);
+  tci_release_whole(pool, SIZE_MAX, true);
   return grow(pool, fewest, fewest);
 }
 

@@ -27,7 +27,7 @@ static __attribute__((noinline)) void *alloc_slow(tc_pool *pool, uint32_t bin_of
   if (!cache || !tci_cache_refill(cache, class, nbytes)) return NULL;
   void *block = pop(cache, &cache->bins[class], nbytes);
   tci_cache_exit(cache->thread);
-  if (pool->watched) tci_stats_watermark(pool);
+  if (LOAD(pool->watched)) tci_stats_watermark(pool);
   return block;
 }
 
@@ -48,7 +48,7 @@ static inline void *alloc_class(tc_pool *pool, uint32_t bin_offset, size_t nbyte
 
 static __attribute__((noinline)) void *alloc_large_slow(tc_pool *pool, size_t nbytes) {
   void *block = tci_large_alloc(pool, nbytes, TC_ALIGNMENT, false);
-  if (pool->watched) tci_stats_watermark(pool);
+  if (LOAD(pool->watched)) tci_stats_watermark(pool);
   return block;
 }
 
@@ -143,7 +143,7 @@ static __attribute__((noinline)) tc_status free_slow(tc_pool *pool, tci_run *run
   if (!cache) return TC_OUT_OF_MEMORY; /* of the core's own records: nothing is changed */
   tci_entry entry = {.block = block, .u.state = state};
   if (run->kind == RUN_LARGE ? tci_large_free_slow(cache, run) : free_small_slow(pool, cache, run, entry)) {
-    if (pool->watched) tci_stats_watermark(pool);
+    if (LOAD(pool->watched)) tci_stats_watermark(pool);
   } else {
     free_closed(pool, cache, run, entry);
   }

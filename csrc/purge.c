@@ -43,7 +43,9 @@ static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
       }
       if (tci_upstream_purge(pool, start, end - start) != 0) break;
       size_t pages = (end - start) >> TCI_PAGE_SHIFT;
+      tci_heap_lock(pool); /* whoever takes a run beside this one looks at the flags of a huge page that they share */
       memset(dirty + ((start - run->start) >> TCI_PAGE_SHIFT), 0, pages);
+      tci_heap_unlock(pool);
       run->dirty -= pages;
       done += end - start;
     }
@@ -82,30 +84,31 @@ size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
     tci_heap_unlock(pool);
     if (!went) break; /* the upstream refuses, or the system's pages are larger than what is free */
   }
-  ADD(pool->purging, -1);
+  __atomic_fetch_sub(&pool->purging, 1, __ATOMIC_RELEASE);
   return done;
 }
 
 /* A free run that is a whole segment, taken; NULL: none may go. */
-static tci_run *take_whole(tc_pool *pool, size_t at_most) {
+static tci_run *take_whole(tc_pool *pool, size_t at_most, bool warm) {
   tci_run *found = NULL;
   tci_heap_lock(pool);
   for (tci_segment *segment = pool->heap.segments; segment && !found; segment = segment->next) {
     tci_run *run = tci_page_map_get(segment->base);
-    if (run && LOAD(run->kind) == RUN_FREE && segment->nbytes <= at_most && may_release(pool, run)) found = run;
+    if (run && LOAD(run->kind) == RUN_FREE && (warm || !run->dirty) && segment->nbytes <= at_most && may_release(pool, run))
+      found = run;
   }
   if (found) tci_heap_take_run(pool, found);
   tci_heap_unlock(pool);
   return found;
 }
 
-size_t tci_release_whole(tc_pool *pool, size_t nbytes) {
+size_t tci_release_whole(tc_pool *pool, size_t nbytes, bool warm) {
   size_t done = 0;
   ADD(pool->purging, 1);
-  for (tci_run *run; (run = take_whole(pool, nbytes - done));) {
+  for (tci_run *run; (run = take_whole(pool, nbytes - done, warm));) {
     done += run->npages << TCI_PAGE_SHIFT;
     tci_segment_release(pool, run);
   }
-  ADD(pool->purging, -1);
+  __atomic_fetch_sub(&pool->purging, 1, __ATOMIC_RELEASE);
   return done;
 }
