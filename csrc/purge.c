@@ -94,8 +94,7 @@ static tci_run *take_whole(tc_pool *pool, size_t at_most, bool warm) {
   tci_heap_lock(pool);
   for (tci_segment *segment = pool->heap.segments; segment && !found; segment = segment->next) {
     tci_run *run = tci_page_map_get(segment->base);
-    if (run && LOAD(run->kind) == RUN_FREE && (warm || !run->dirty) && segment->nbytes <= at_most && may_release(pool, run))
-      found = run;
+    if (run && LOAD(run->kind) == RUN_FREE && (warm || !run->dirty) && segment->nbytes <= at_most && may_release(pool, run)) found = run;
   }
   if (found) tci_heap_take_run(pool, found);
   tci_heap_unlock(pool);
