@@ -172,7 +172,7 @@ bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes) {
   size_t capacity = (to->npages << TCI_PAGE_SHIFT) - offset;
   tci_cache *cache = tci_cache_get(to->pool);
   if (capacity < to->request || moved > from->npages << TCI_PAGE_SHIFT || !cache) return false;
-  if (tci_os_move_pages((void *)to->start, (void *)from->start, moved) != 0) return false;
+  tci_os_move_pages((char *)to->start, (char *)from->start, moved);
   to->base = to->start + offset;
   BUMP(cache->large_out, to->capacity);
   BUMP(cache->large_in, capacity);

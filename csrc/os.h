@@ -18,8 +18,8 @@ int tci_os_advise_huge(void *address, size_t nbytes, int on); /* 1: the range wi
 
 /* Zero [address, address + nbytes), touching only what is resident where that can be known. */
 void tci_os_clear(void *address, size_t nbytes);
-/* Move the pages at `from` to `to` (both mapped, page-aligned, disjoint). 0 on success: `from` reads as zero; else `to` does. */
-int tci_os_move_pages(void *to, void *from, size_t nbytes);
+/* The content at `from` is at `to` afterwards (both mapped, page-aligned, disjoint), by page tables where they allow; `from`: undefined. */
+void tci_os_move_pages(char *to, char *from, size_t nbytes);
 
 /* A barrier on every running thread of the process: what lets a reader do without one. */
 void tci_os_membarrier_probe(void); /* once per process, a forked one too */

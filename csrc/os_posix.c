@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -17,6 +18,7 @@
 #include <sys/sysinfo.h>
 #endif
 
+#define MOVE_LEAST ((size_t)2 << 20) /* below, copying costs less than two system calls and a split mapping */
 #define STREAM_FROM ((size_t)4 << 20)
 
 #ifndef MAP_NORESERVE
@@ -145,17 +147,40 @@ void tci_os_clear(void *address, size_t nbytes) {
   clear_bytes(address, nbytes);
 }
 
-int tci_os_move_pages(void *to, void *from, size_t nbytes) {
 #if defined(__linux__) && defined(SYS_mremap)
-  const long may_move = 1, fixed = 2, dont_unmap = 4; /* MREMAP_DONTUNMAP: Linux 5.7 */
-  if (syscall(SYS_mremap, from, nbytes, nbytes, may_move | fixed | dont_unmap, to) == (long)to) return 0;
-  /* A refusal may come after the target was unmapped: put fresh pages there, which is all that it held. */
-  (void)mmap(to, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+enum { MOVE_ANYWHERE = 1, MOVE_FIXED = 2, MOVE_KEEP = 4 }; /* MREMAP_MAYMOVE, _FIXED, _DONTUNMAP (Linux 5.7) */
+
+static long move(void *from, size_t nbytes, int how, void *to) { return syscall(SYS_mremap, from, nbytes, nbytes, (long)how, to); }
+
+/* In two steps, because a refused MREMAP_FIXED has already unmapped its target: what Linux may refuse (a range of several mappings, a
+ * limit on addresses or locked pages) it refuses in the first, which has no target; the second moves one whole mapping. */
+static int move_whole(void *to, void *from, size_t nbytes) {
+  long between = move(from, nbytes, MOVE_ANYWHERE | MOVE_KEEP, NULL);
+  if (between == -1) return -1;
+  if (move((void *)between, nbytes, MOVE_ANYWHERE | MOVE_FIXED, to) == (long)to) return 0;
+  memcpy(from, (void *)between, nbytes);
+  munmap((void *)between, nbytes);
+  void *fresh = mmap(to, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  if (fresh == MAP_FAILED) abort(); /* a hole in a segment: nothing could go on */
   return -1;
+}
 #else
+static int move_whole(void *to, void *from, size_t nbytes) {
   (void)to, (void)from, (void)nbytes;
   return -1;
+}
 #endif
+
+/* What lies in several mappings (advised differently, or moved here before) is halved until each piece lies in one. */
+void tci_os_move_pages(char *to, char *from, size_t nbytes) {
+  if (nbytes >= MOVE_LEAST && move_whole(to, from, nbytes) == 0) return;
+  if (nbytes < 2 * MOVE_LEAST) {
+    memcpy(to, from, nbytes);
+    return;
+  }
+  size_t half = nbytes / 2 / MOVE_LEAST * MOVE_LEAST;
+  tci_os_move_pages(to, from, half);
+  tci_os_move_pages(to + half, from + half, nbytes - half);
 }
 
 static _Atomic int membarrier_ready;

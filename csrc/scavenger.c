@@ -31,8 +31,8 @@ static bool has_work(const tc_pool *pool) {
 
 static void tick(tc_pool *pool) {
   uint32_t now = ADD(pool->tick, 1) + 1;
-  tci_cache_collect(pool, true);
   __atomic_fetch_add(&pool->purging, 1, __ATOMIC_SEQ_CST); /* then a look at `trimming`; tc_pool_trim does it the other way round */
+  tci_cache_collect(pool, true);
   if (!__atomic_load_n(&pool->trimming, __ATOMIC_SEQ_CST)) {
     tci_purge(pool, SIZE_MAX, LOAD(pool->decay_ns) > 0 ? now - TCI_TICKS + 1 : now + 1);
     tci_release_whole(pool, SIZE_MAX, false);
