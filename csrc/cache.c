@@ -176,6 +176,7 @@ void tci_cache_retire(tci_cache *cache) {
 
 void tci_cache_after_fork(tc_pool *pool) { /* the other threads are gone */
   STORE(pool->purging, 0);
+  STORE(pool->trimming, 0);
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
     if (!cache->thread || cache->thread == tci_tls) continue;
     cache->thread = NULL;
