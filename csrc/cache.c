@@ -32,8 +32,7 @@ void tci_bin_set_spare(tci_bin *bin, tci_magazine *magazine) {
 
 bool tci_slot_open(const tc_pool *pool) { return !LOAD(pool->closed) && !LOAD(pool->watched); }
 
-/* Unload a bin into the list; the cache is entered or taken. */
-static void bin_unload(tci_bin *bin, tci_magazine **list) {
+void tci_bin_unload(tci_bin *bin, tci_magazine **list) {
   tci_magazine *both[2] = {tci_bin_loaded(bin), bin->spare};
   BUMP(bin->balance, -(int64_t)tci_bin_depth(bin));
   if (both[0]) both[0]->count = (uint32_t)(bin->top - bin->base);
@@ -56,7 +55,7 @@ static bool qualifies(const tci_cache *cache, unsigned index, bool idle_only) {
 
 static void cache_unload(tci_cache *cache, bool idle_only, tci_magazine **list) {
   for (unsigned index = 0; index < TCI_BINS; index++)
-    if (qualifies(cache, index, idle_only)) bin_unload(&cache->bins[index], list);
+    if (qualifies(cache, index, idle_only)) tci_bin_unload(&cache->bins[index], list);
 }
 
 static void drain_list(tc_pool *pool, tci_magazine *list) {
@@ -159,15 +158,12 @@ void tci_cache_retire(tci_cache *cache) {
     cache_unload(cache, false, &list);
     tci_cache_exit(cache->thread);
   }
-  while (list) {
-    tci_magazine *magazine = list;
-    list = list->next;
-    if (magazine->bin < TCI_CLASSES && magazine->count)
-      tci_depot_put(pool, magazine);
-    else
-      tci_magazine_drain(pool, magazine);
+  for (tci_magazine *next; list; list = next) {
+    next = list->next;
+    tci_depot_put(pool, list);
   }
   pthread_mutex_lock(&pool->collect);
+  STORE(pool->threads, pool->threads - 1);
   cache->thread = NULL;
   cache->next_free = pool->free_caches;
   pool->free_caches = cache;
@@ -180,6 +176,7 @@ void tci_cache_after_fork(tc_pool *pool) { /* the other threads are gone */
   for (tci_cache *cache = pool->caches; cache; cache = cache->next) {
     if (!cache->thread || cache->thread == tci_tls) continue;
     cache->thread = NULL;
+    STORE(pool->threads, pool->threads - 1);
     cache->next_free = pool->free_caches;
     pool->free_caches = cache;
   }

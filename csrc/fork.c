@@ -9,7 +9,7 @@
 #define ROUNDS 1000 /* then the runs that another thread has out to purge are lost to the child */
 
 static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *)) {
-  for (unsigned class = 0; class < TCI_CLASSES; class++) act(&pool->depots[class].lock);
+  for (unsigned bin = 0; bin < TCI_BINS; bin++) act(&pool->depots[bin].lock);
   act(&pool->learner.lock);
   act(&pool->heap.lock);
 }

@@ -165,6 +165,7 @@ typedef struct tci_bin {
 typedef struct tci_bin_notes { /* what the fast path never needs */
   int64_t published; /* live blocks, when last published */
   uint64_t seen;     /* activity at the last tick; written by the scavenger */
+  uint64_t full_at;  /* allocations when the stacks were last full */
 } tci_bin_notes;
 
 /* Its thread enters by two plain accesses: `busy` of the thread is set, then the thread's slot is read. Whoever wants in from outside
@@ -256,6 +257,7 @@ struct tc_pool {
   uint32_t trimming; /* calls of tc_pool_trim under way: the scavenger leaves the runs to them */
   uint32_t purging;  /* calls of tci_purge and tci_release_whole under way: runs they hold are in no bin */
   uint32_t tick;     /* advances decay / TCI_TICKS apart while the scavenger runs */
+  uint32_t handover_tick; /* when a thread last freed a magazine of blocks without allocating */
   uint64_t tick_due; /* ns; scavenger */
   uint32_t colour;   /* cycles */
   size_t reserve_floor; /* bytes that decay does not release */
@@ -269,6 +271,7 @@ struct tc_pool {
   uint32_t above_watermark;
   pthread_mutex_t collect; /* one collection at a time; caches are taken under it */
   tci_cache *caches, *free_caches; /* collect; `caches` is only pushed to, so readers need no lock */
+  uint32_t threads; /* with a cache; written under collect */
   /* published by the caches: bytes */
   int64_t requested, allocated;
   uint64_t requested_peak, allocated_peak, cached_peak;
@@ -279,7 +282,7 @@ struct tc_pool {
   size_t used_pages, dirty_pages, free_pages, largest_free; /* the heap's, copied for readers without the lock */
   tci_learner learner;
   tci_heap heap;
-  tci_depot depots[TCI_CLASSES];
+  tci_depot depots[TCI_BINS];
 };
 
 #define TCI_TICKS 8 /* per decay */
@@ -374,10 +377,9 @@ void tci_slab_give(tc_pool *pool, const tci_entry *entries, uint32_t count); /* 
 void tci_run_release(tc_pool *pool, tci_run *run); /* a run that held one block, to the heap */
 
 /* ---- depot.c --------------------------------------------------------------------------------------------------------------------- */
-tci_magazine *tci_depot_get(tc_pool *pool, unsigned class); /* with blocks; NULL: none */
-void tci_depot_put(tc_pool *pool, tci_magazine *magazine);  /* of a class, with blocks */
-tci_magazine *tci_magazine_get(tc_pool *pool, unsigned bin); /* empty */
-void tci_magazine_put(tc_pool *pool, tci_magazine *magazine);   /* has become empty */
+/* Put the magazines of the list, full and empty, and take one: with blocks (NULL: none), or empty (NULL: no memory). One lock. */
+tci_magazine *tci_depot_exchange(tc_pool *pool, unsigned bin, tci_magazine *list, bool full);
+void tci_depot_put(tc_pool *pool, tci_magazine *magazine);
 void tci_magazine_drain(tc_pool *pool, tci_magazine *magazine); /* its blocks to the heap */
 void tci_depot_drain(tc_pool *pool, bool all); /* to the heap: all, or what no tick needed */
 void tci_depot_free(tc_pool *pool);            /* the pool ends */
@@ -393,6 +395,7 @@ void tci_cache_watch(tc_pool *pool, bool watched); /* every call takes the slow 
 void tci_caches_free(tc_pool *pool);
 void tci_cache_after_fork(tc_pool *pool); /* in the child */
 bool tci_slot_open(const tc_pool *pool); /* may threads use the fast path? */
+void tci_bin_unload(tci_bin *bin, tci_magazine **list); /* both magazines; the cache is entered or taken */
 tci_magazine *tci_bin_loaded(const tci_bin *bin);
 void tci_bin_set_spare(tci_bin *bin, tci_magazine *magazine);
 
@@ -434,6 +437,9 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, ui
 
 /* ---- refill.c ---------------------------------------------------------------------------------------------------------------------- */
 bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes); /* entered, with a block; false, and not entered: none */
+bool tci_cache_load(tci_cache *cache, tci_magazine *magazine); /* entered; what was loaded becomes the spare, of which there was none */
+tci_magazine *tci_bin_take_spare(tci_bin *bin); /* entered; NULL: there was none */
+void tci_bin_swap(tci_bin *bin); /* the loaded magazine and the spare; entered */
 bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room in the bin; false, and not entered: none */
 
 /* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */

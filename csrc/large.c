@@ -12,21 +12,36 @@ static unsigned bin_of(size_t nbytes) { /* the last one also counts what no bin 
   return TCI_CLASSES + (class < TCI_LARGE_CLASSES ? class : TCI_LARGE_CLASSES - 1);
 }
 
-static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
-  unsigned class = tci_large_class(nbytes);
-  tci_run *run = NULL;
-  if (class >= TCI_LARGE_CLASSES || !tci_cache_enter_wait(cache)) return NULL;
-  tci_bin *bin = &cache->bins[TCI_CLASSES + class];
-  for (tci_entry *entry = bin->top; !run && entry != bin->base;) {
+/* Out of the loaded magazine, the newest that fits; in nobody's hands until it is handed out. */
+static tci_run *loaded_run(tci_bin *bin, size_t nbytes) { /* entered */
+  for (tci_entry *entry = bin->top; entry != bin->base;) {
     entry--;
-    if (!tci_large_fits(entry->u.run, nbytes)) continue;
-    run = entry->u.run;
+    tci_run *run = entry->u.run;
+    if (!tci_large_fits(run, nbytes)) continue;
     memmove(entry, entry + 1, (size_t)(bin->top - entry - 1) * sizeof *entry);
     STORE(bin->top, bin->top - 1);
-    BUMP(bin->balance, -1); /* in nobody's hands until it is handed out */
+    BUMP(bin->balance, -1);
+    return run;
   }
-  tci_cache_exit(cache->thread);
-  return run;
+  return NULL;
+}
+
+static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
+  unsigned class = tci_large_class(nbytes), index = TCI_CLASSES + class;
+  if (class >= TCI_LARGE_CLASSES || !tci_cache_enter_wait(cache)) return NULL;
+  tci_bin *bin = &cache->bins[index];
+  for (;;) {
+    tci_run *run = loaded_run(bin, nbytes);
+    if (!run && bin->spare_count) {
+      tci_bin_swap(bin);
+      run = loaded_run(bin, nbytes);
+    }
+    bool search = !run && !bin->spare_count;
+    tci_magazine *empty = search ? tci_bin_take_spare(bin) : NULL;
+    tci_cache_exit(cache->thread);
+    tci_magazine *magazine = search ? tci_depot_exchange(cache->pool, index, empty, true) : NULL;
+    if (!magazine || !tci_cache_load(cache, magazine)) return run;
+  }
 }
 
 static size_t pages_of(size_t nbytes) { return (nbytes + TCI_PAGE - 1) >> TCI_PAGE_SHIFT; }

@@ -21,6 +21,7 @@ static void pool_init(tc_pool *pool, const tc_pool_options *options) {
   static uint32_t made;
   pool->options = *options;
   pool->decay_ns = decay_of(options->decay);
+  pool->handover_tick = pool->tick - 2;
   pool->upstream_given = options->upstream ? options->upstream : tc_upstream_os();
   pool->upstream = *pool->upstream_given;
   uint32_t number = ADD(made, 1) + 1;
@@ -32,7 +33,7 @@ static void pool_init(tc_pool *pool, const tc_pool_options *options) {
   pthread_mutex_init(&pool->collect, NULL);
   pthread_mutex_init(&pool->learner.lock, NULL);
   pthread_mutex_init(&pool->heap.lock, NULL);
-  for (unsigned class = 0; class < TCI_CLASSES; class++) pthread_mutex_init(&pool->depots[class].lock, NULL);
+  for (unsigned bin = 0; bin < TCI_BINS; bin++) pthread_mutex_init(&pool->depots[bin].lock, NULL);
   tci_classes_init(pool);
 }
 

@@ -113,7 +113,7 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, ui
   size_t bytes = refills < 4 ? REFILL_FIRST << refills : REFILL_BYTES; /* more for a class that asks again */
   uint32_t wanted = (uint32_t)(bytes / c->block_size);
   wanted = wanted < 1 ? 1 : wanted > c->magazine ? c->magazine : wanted;
-  tci_magazine *magazine = tci_magazine_get(pool, class);
+  tci_magazine *magazine = tci_depot_exchange(pool, class, NULL, false);
   while (magazine) {
     if (c->nblocks > 1) {
       tci_heap_lock(pool);
@@ -130,6 +130,6 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, ui
     }
     if (!tci_slab_create(pool, class, run)) break;
   }
-  if (magazine) tci_magazine_put(pool, magazine);
+  if (magazine) tci_depot_put(pool, magazine);
   return NULL;
 }

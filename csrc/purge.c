@@ -8,11 +8,14 @@
 
 #define LOOK 32 /* runs */
 #define SLACK_PAGES 192
+#define HANDOVER_PAGES 4096 /* a thread */
 size_t tci_purge_excess(tc_pool *pool, size_t npages) {
   size_t resident = pool->heap.used + pool->heap.dirty + npages - (pool->heap.untouched >> TCI_PAGE_SHIFT);
   size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
   size_t allowed = live > peak ? live : peak;
   allowed += allowed / 10 + SLACK_PAGES;
+  uint32_t threads = LOAD(pool->threads);
+  if (threads > 1 && LOAD(pool->tick) - LOAD(pool->handover_tick) <= 1) allowed += (size_t)threads * HANDOVER_PAGES;
   return resident > allowed ? resident - allowed : 0;
 }
 

@@ -1,6 +1,7 @@
 /* refill.c - a thread's stack that ran empty gets a full magazine, one that ran full an empty one: one lock per some 63 blocks.
  *
- * Two magazines per stack, so that a program that alternates at a magazine's edge takes no lock at all.
+ * Two magazines per stack, so that a program that alternates at a magazine's edge takes no lock at all. A stack that fills up without
+ * an allocation in between belongs to a thread that frees what others allocate: it keeps nothing back.
  */
 #include "internal.h"
 
@@ -14,61 +15,70 @@ static tci_magazine *load(tci_bin *bin, tci_magazine *magazine) {
   return old;
 }
 
+void tci_bin_swap(tci_bin *bin) { tci_bin_set_spare(bin, load(bin, bin->spare)); }
+
+tci_magazine *tci_bin_take_spare(tci_bin *bin) {
+  tci_magazine *spare = bin->spare;
+  if (spare) spare->next = NULL;
+  BUMP(bin->balance, -(int64_t)bin->spare_count);
+  tci_bin_set_spare(bin, NULL);
+  return spare;
+}
+
+bool tci_cache_load(tci_cache *cache, tci_magazine *magazine) {
+  tci_bin *bin = &cache->bins[magazine->bin];
+  if (!tci_cache_enter_wait(cache)) {
+    tci_magazine_drain(cache->pool, magazine);
+    return false;
+  }
+  BUMP(bin->balance, magazine->count);
+  tci_bin_set_spare(bin, load(bin, magazine));
+  return true;
+}
+
 bool tci_cache_refill(tci_cache *cache, unsigned class, size_t nbytes) {
   tci_bin *bin = &cache->bins[class];
   tc_pool *pool = cache->pool;
   if (!tci_cache_enter_wait(cache)) return false;
-  if (bin->top != bin->base) return true;
-  if (bin->spare_count) {
-    tci_bin_set_spare(bin, load(bin, bin->spare));
-    return true;
+  while (bin->top == bin->base) { /* nearly always once */
+    if (bin->spare_count) {
+      tci_bin_swap(bin);
+      return true;
+    }
+    tci_magazine *empty = tci_bin_take_spare(bin);
+    tci_cache_exit(cache->thread);
+    tci_stats_publish_bin(cache, class);
+    tci_magazine *magazine = tci_depot_exchange(pool, class, empty, true);
+    if (!magazine) magazine = tci_obtain_blocks(pool, class, nbytes, bin->refills);
+    if (!magazine) return false;
+    tci_class_learn(pool, nbytes, magazine->count * (size_t)pool->classes[class].block_size);
+    if (!tci_cache_load(cache, magazine)) return false;
+    BUMP(bin->refills, 1);
   }
-  tci_cache_exit(cache->thread);
-  tci_stats_publish_bin(cache, class);
-  tci_magazine *magazine = tci_depot_get(pool, class);
-  if (!magazine) magazine = tci_obtain_blocks(pool, class, nbytes, bin->refills);
-  if (!magazine) return false;
-  tci_class_learn(pool, nbytes, magazine->count * (size_t)pool->classes[class].block_size);
-  if (!tci_cache_enter_wait(cache)) {
-    tci_magazine_drain(pool, magazine);
-    return false;
-  }
-  BUMP(bin->refills, 1);
-  BUMP(bin->balance, magazine->count);
-  tci_magazine *empty = bin->spare, *old = load(bin, magazine);
-  if (!old) return true;
-  tci_bin_set_spare(bin, old);
-  if (!empty) return true;
-  tci_cache_exit(cache->thread);
-  tci_magazine_put(pool, empty);
-  return tci_cache_refill(cache, class, nbytes); /* nearly always finds the block at once */
+  return true;
 }
 
 bool tci_cache_make_room(tci_cache *cache, unsigned index) {
   tci_bin *bin = &cache->bins[index];
   tc_pool *pool = cache->pool;
+  tci_magazine *list = NULL;
   if (!tci_cache_enter_wait(cache)) return false;
   if (bin->top != bin->end) return true;
-  tci_magazine *spare = bin->spare;
-  if (spare && spare->count == 0) {
-    tci_bin_set_spare(bin, load(bin, spare));
+  bool one_way = bin->allocations == cache->notes[index].full_at;
+  cache->notes[index].full_at = bin->allocations;
+  if (!one_way && bin->spare && !bin->spare_count) {
+    tci_bin_swap(bin);
     return true;
   }
-  BUMP(bin->balance, -(int64_t)bin->spare_count);
-  tci_bin_set_spare(bin, NULL);
+  if (one_way) {
+    tci_bin_unload(bin, &list);
+    STORE(pool->handover_tick, LOAD(pool->tick));
+  } else {
+    list = tci_bin_take_spare(bin);
+  }
   tci_cache_exit(cache->thread);
   tci_stats_publish_bin(cache, index);
-  if (spare && index < TCI_CLASSES)
-    tci_depot_put(pool, spare);
-  else if (spare)
-    tci_magazine_drain(pool, spare);
+  tci_magazine *magazine = tci_depot_exchange(pool, index, list, false);
   tci_scavenger_wake(pool);
-  tci_magazine *magazine = tci_magazine_get(pool, index);
-  if (!magazine) return false;
-  if (!tci_cache_enter_wait(cache)) {
-    tci_magazine_put(pool, magazine);
-    return false;
-  }
-  tci_bin_set_spare(bin, load(bin, magazine));
-  return true;
+  return magazine && tci_cache_load(cache, magazine);
 }

@@ -7,7 +7,7 @@
 
 #define SLAB_MIN ((size_t)32 << 10)
 #define SLAB_MAX ((size_t)256 << 10)
-#define MAGAZINE_BYTES ((size_t)4 << 20)
+#define MAGAZINE_BYTES ((size_t)512 << 10)
 #define LEARN_FROM ((size_t)4 << 20) /* bytes that requests of one size brought into caches */
 #define LEARN_WASTE 128  /* a class is worth making where more than 1/128 of the block is lost */
 #define LEARN_MIN_BYTES 1024
@@ -49,7 +49,7 @@ static uint64_t inverse_of(uint64_t odd) {
 static void class_init(tci_class *class, size_t size, bool learned) {
   STORE(class->block_size, (uint32_t)size);
   size_t blocks = MAGAZINE_BYTES / size;
-  class->magazine = blocks > 63 ? 63 : (uint32_t)blocks;
+  class->magazine = blocks > 63 ? 63 : blocks < 4 ? 4 : (uint32_t)blocks;
   class->npages = (uint32_t)((size >> TCI_PAGE_SHIFT) + (size >= TCI_COLOUR_MIN));
   class->nblocks = 1;
   if (size < TCI_SINGLE_MIN || (learned && size % TCI_PAGE)) slab_geometry(class);

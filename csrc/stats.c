@@ -153,7 +153,7 @@ static tc_class_stats class_stats(const tc_pool *pool, unsigned bin) {
     refills += LOAD(cache->bins[bin].refills);
     stats.cached += tci_bin_depth(&cache->bins[bin]);
   }
-  if (bin < TCI_CLASSES) stats.cached += LOAD(pool->depots[bin].blocks) + LOAD(pool->classes[bin].free_blocks);
+  stats.cached += LOAD(pool->depots[bin].blocks) + (bin < TCI_CLASSES ? LOAD(pool->classes[bin].free_blocks) : 0);
   stats.live = live > 0 ? (uint64_t)live : 0;
   stats.hits = stats.allocations > refills ? stats.allocations - refills : 0;
   return stats;

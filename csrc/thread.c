@@ -79,7 +79,10 @@ tci_cache *tci_cache_get(tc_pool *pool) {
   if (likely(cache != NULL)) return cache;
   pthread_mutex_lock(&pool->collect);
   cache = cache_find_or_make(pool);
-  if (cache) cache->thread = thread;
+  if (cache) {
+    cache->thread = thread;
+    STORE(pool->threads, pool->threads + 1);
+  }
   thread->caches[pool->index] = cache;
   STORE(thread->slots[pool->index], tci_slot_open(pool) ? cache : NULL);
   pthread_mutex_unlock(&pool->collect);
