@@ -18,9 +18,12 @@ void tci_heap_unlock(tc_pool *pool) {
   pthread_mutex_unlock(&pool->heap.lock);
 }
 
-tci_run *tci_run_create(size_t header_bytes) {
+tci_run *tci_run_create(const tc_pool *pool, size_t tail_bytes, size_t nblocks) {
+  size_t header_bytes = sizeof(tci_run) + tail_bytes + nblocks * pool->record_bytes;
   tci_run *run = tci_meta_alloc(META_RUN, header_bytes);
   if (!run) return NULL;
+  run->pool = (tc_pool *)(uintptr_t)pool;
+  run->records = (char *)(run + 1) + tail_bytes;
   run->header_units = (uint16_t)((header_bytes + 63) / 64);
   STORE(run->kind, RUN_BUSY);
   return run;
@@ -111,9 +114,8 @@ static tci_run *find(tci_heap *heap, size_t npages, bool dirty, bool warm) {
 /* Cut `run` (busy) to npages; the rest becomes a free run. Without memory for a header the run stays whole. */
 static void split(tc_pool *pool, tci_run *run, size_t npages) {
   if (run->npages == npages) return;
-  tci_run *rest = tci_run_create(sizeof *rest);
+  tci_run *rest = tci_run_create(pool, 0, 1);
   if (!rest) return;
-  rest->pool = pool;
   rest->segment = run->segment;
   rest->start = run->start + (npages << TCI_PAGE_SHIFT);
   rest->npages = run->npages - npages;
@@ -233,9 +235,8 @@ bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages) {
 
 void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages) {
   memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
-  tci_run *rest = tci_run_create(sizeof *rest);
+  tci_run *rest = tci_run_create(pool, 0, 1);
   if (!rest) return;
-  rest->pool = pool;
   rest->segment = run->segment;
   rest->start = run->start + (npages << TCI_PAGE_SHIFT);
   rest->npages = rest->dirty = run->npages - npages;

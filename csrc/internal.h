@@ -68,6 +68,7 @@ static inline void tci_fence(void) { /* sequentially consistent; ThreadSanitizer
 #define TCI_SINGLE_MIN ((size_t)32 << 10) /* from here a fixed class is one page run a block */
 #define TCI_COLOUR_MIN ((size_t)192 << 10) /* from here blocks do not all start at the same page offset */
 #define TCI_RUN_BINS 576
+#define TCI_RECORD_MAX 96 /* bytes: the header of a slab of 1,024 blocks stays below what meta.c takes straight from the system */
 
 typedef struct tci_run tci_run;
 typedef struct tci_segment tci_segment;
@@ -114,6 +115,7 @@ struct tci_run {
   uint16_t header_units; /* size of this header, in 64 B */
   uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
+  char *records;       /* nblocks times record_bytes of the pool: what it remembers of each block; zero when the run was made */
 };
 
 /* Which block starts at this offset from `base`; >= nblocks: none. Multiplying by the inverse of the odd part and rotating the even
@@ -252,6 +254,7 @@ struct tc_pool {
   tc_pool_options options;
   char name[64];
   int64_t decay_ns; /* < 0: never */
+  uint32_t record_bytes; /* of a block's record: a multiple of 8, at most TCI_RECORD_MAX, fixed before the first segment; 0: none */
   uint32_t closed;
   uint32_t pins;    /* the scavenger works in it */
   uint32_t trimming; /* calls of tc_pool_trim under way: the scavenger leaves the runs to them */
@@ -357,8 +360,11 @@ void tci_heap_take_run(tc_pool *pool, tci_run *run);              /* out of its 
 bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages); /* to npages, into the free run behind it */
 void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages);
 size_t tci_heap_largest(tc_pool *pool); /* pages; without the lock: as of the last time that it was free */
-tci_run *tci_run_create(size_t header_bytes);
+tci_run *tci_run_create(const tc_pool *pool, size_t tail_bytes, size_t nblocks); /* with a tail and room for so many records behind it */
 void tci_run_destroy(tci_run *run);
+static inline void *tci_run_record(const tci_run *run, uint64_t index) { /* of a block; it lasts until the run goes back to the heap */
+  return run->records + index * run->pool->record_bytes;
+}
 static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
   return run->segment->dirty + ((run->start - run->segment->base) >> TCI_PAGE_SHIFT);
 }

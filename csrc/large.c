@@ -65,6 +65,7 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
   run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
   run->states = &run->state;
   STORE(run->state, 0);
+  memset(run->records, 0, pool->record_bytes);
   run->block_size = 0;
   run->inverse = 1;
   run->shift = 0;

@@ -62,7 +62,7 @@ static size_t advise(tc_pool *pool, uintptr_t address, size_t nbytes, size_t fil
 static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, size_t huge) {
   size_t meta_bytes = sizeof(tci_segment) + (nbytes >> TCI_PAGE_SHIFT);
   tci_segment *segment = tci_meta_alloc(META_OTHER, meta_bytes);
-  tci_run *run = tci_run_create(sizeof *run);
+  tci_run *run = tci_run_create(pool, 0, 1);
   if (segment) {
     segment->base = base;
     segment->nbytes = nbytes;
@@ -75,7 +75,6 @@ static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, size_t 
     if (run) tci_run_destroy(run);
     return false;
   }
-  run->pool = pool;
   run->segment = segment;
   run->start = base;
   run->npages = nbytes >> TCI_PAGE_SHIFT;

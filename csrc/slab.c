@@ -22,14 +22,13 @@ static void partial_insert(tc_pool *pool, tci_run *slab) {
 bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
   const tci_class *c = &pool->classes[class];
   size_t words = (c->nblocks + 63) / 64, states = tci_round_up(c->nblocks * sizeof(uint32_t), 8);
-  tci_run *slab = tci_run_create(sizeof *slab + states + words * 8);
+  tci_run *slab = tci_run_create(pool, states + words * 8, c->nblocks);
   tci_heap_lock(pool);
   if (!slab) {
     tci_heap_give(pool, run, LOAD(pool->tick));
     tci_heap_unlock(pool);
     return false;
   }
-  slab->pool = pool;
   slab->segment = run->segment;
   slab->base = slab->start = run->start;
   slab->npages = run->npages;
@@ -58,6 +57,7 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   run->base = run->start + colour;
   run->states = &run->state;
   STORE(run->state, 0);
+  memset(run->records, 0, pool->record_bytes);
   run->block_size = c->block_size;
   run->inverse = 1;
   run->shift = 0;
