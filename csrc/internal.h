@@ -375,7 +375,8 @@ size_t tci_release_whole(tc_pool *pool, size_t nbytes, bool warm); /* wholly fre
 size_t tci_purge_excess(tc_pool *pool, size_t npages); /* pages over the budget if npages fresh ones were taken */
 
 /* ---- slab.c: blocks inside runs; takes the heap lock ----------------------------------------------------------------------------- */
-bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run); /* from a RUN_BUSY run; takes it also when it fails */
+/* From a RUN_BUSY run, and the first of its blocks, up to count; 0: no memory, and the run goes back. */
+uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entries, uint32_t count);
 void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entry);
 uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32_t count); /* from partial slabs; lock held */
 void tci_slab_give(tc_pool *pool, const tci_entry *entries, uint32_t count); /* small blocks back to the heap */

@@ -4,7 +4,6 @@
 
 #include "internal.h"
 
-#define TRIM_ROUNDS 16
 #define LONGEST_DECAY 1e8 /* seconds: three years */
 #define REFILLS_FULL 16 /* as for a bin that was refilled so often: as much as a refill brings */
 #define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
@@ -139,15 +138,10 @@ size_t tc_pool_trim(tc_pool *pool, size_t keep) {
   STORE(pool->reserve_floor, 0);
   if (cached_bytes(pool) <= keep) return 0;
   __atomic_fetch_add(&pool->trimming, 1, __ATOMIC_SEQ_CST);
-  size_t done = 0;
-  for (int round = 0; round < TRIM_ROUNDS; round++) { /* what another thread holds for a moment is there the next time */
-    tci_cache_collect(pool, false);
-    done += give_back(pool, keep);
-    while (__atomic_load_n(&pool->purging, __ATOMIC_SEQ_CST)) sched_yield();
-    done += give_back(pool, keep);
-    if (cached_bytes(pool) <= keep || tci_stats_live(pool)) break; /* with live blocks something always stays cached */
-    sched_yield();
-  }
+  tci_cache_collect(pool, false);
+  size_t done = give_back(pool, keep);
+  while (__atomic_load_n(&pool->purging, __ATOMIC_SEQ_CST)) sched_yield(); /* what the scavenger has in hand comes back */
+  done += give_back(pool, keep);
   __atomic_fetch_sub(&pool->trimming, 1, __ATOMIC_RELEASE);
   return done;
 }

@@ -114,22 +114,21 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, ui
   uint32_t wanted = (uint32_t)(bytes / c->block_size);
   wanted = wanted < 1 ? 1 : wanted > c->magazine ? c->magazine : wanted;
   tci_magazine *magazine = tci_depot_exchange(pool, class, NULL, false);
-  while (magazine) {
-    if (c->nblocks > 1) {
-      tci_heap_lock(pool);
-      magazine->count = tci_slab_take(pool, class, magazine->entries, wanted);
-      tci_heap_unlock(pool);
-      if (magazine->count) return magazine;
-    }
-    tci_run *run = tci_obtain(pool, c->npages, c->npages, nbytes);
-    if (!run) break;
-    if (c->nblocks == 1) {
-      tci_single_create(pool, class, run, magazine->entries);
-      magazine->count = 1;
-      return magazine;
-    }
-    if (!tci_slab_create(pool, class, run)) break;
+  if (!magazine) return NULL;
+  if (c->nblocks > 1) {
+    tci_heap_lock(pool);
+    magazine->count = tci_slab_take(pool, class, magazine->entries, wanted);
+    tci_heap_unlock(pool);
+    if (magazine->count) return magazine;
   }
-  if (magazine) tci_depot_put(pool, magazine);
+  tci_run *run = tci_obtain(pool, c->npages, c->npages, nbytes);
+  if (run && c->nblocks > 1) {
+    magazine->count = tci_slab_create(pool, class, run, magazine->entries, wanted);
+  } else if (run) {
+    tci_single_create(pool, class, run, magazine->entries);
+    magazine->count = 1;
+  }
+  if (magazine->count) return magazine;
+  tci_depot_put(pool, magazine);
   return NULL;
 }

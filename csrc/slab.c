@@ -19,38 +19,6 @@ static void partial_insert(tc_pool *pool, tci_run *slab) {
   *head = slab;
 }
 
-bool tci_slab_create(tc_pool *pool, unsigned class, tci_run *run) {
-  const tci_class *c = &pool->classes[class];
-  size_t words = (c->nblocks + 63) / 64, states = tci_round_up(c->nblocks * sizeof(uint32_t), 8);
-  tci_run *slab = tci_run_create(pool, states + words * 8, c->nblocks);
-  tci_heap_lock(pool);
-  if (!slab) {
-    tci_heap_give(pool, run, LOAD(pool->tick));
-    tci_heap_unlock(pool);
-    return false;
-  }
-  slab->segment = run->segment;
-  slab->base = slab->start = run->start;
-  slab->npages = run->npages;
-  slab->states = (uint32_t *)(slab + 1);
-  slab->free_bits = (uint64_t *)((char *)(slab + 1) + states);
-  for (size_t word = 0; word < words; word++) slab->free_bits[word] = ~(uint64_t)0;
-  if (c->nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << c->nblocks % 64) - 1;
-  slab->block_size = c->block_size;
-  slab->inverse = c->inverse;
-  slab->shift = (uint8_t)c->shift;
-  slab->nblocks = slab->nfree = c->nblocks;
-  tci_run_set_bin(slab, class);
-  STORE(slab->kind, RUN_SLAB);
-  tci_run_destroy(run);
-  for (size_t page = 0; page < slab->npages; page++) tci_page_map_set(slab->start + (page << TCI_PAGE_SHIFT), slab);
-  partial_insert(pool, slab);
-  BUMP(pool->classes[class].free_blocks, slab->nfree);
-  pool->heap.untouched += (size_t)slab->nblocks * slab->block_size;
-  tci_heap_unlock(pool);
-  return true;
-}
-
 void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entry) {
   const tci_class *c = &pool->classes[class];
   size_t colour = c->block_size >= TCI_COLOUR_MIN ? (size_t)ADD(pool->colour, 1) * 21 * 64 % TCI_PAGE : 0;
@@ -95,6 +63,39 @@ uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32
   }
   BUMP(pool->classes[class].free_blocks, -(uint64_t)taken);
   if (taken && taken < count) memmove(entries, entries + count - taken, taken * sizeof *entries);
+  return taken;
+}
+
+uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entries, uint32_t count) {
+  const tci_class *c = &pool->classes[class];
+  size_t words = (c->nblocks + 63) / 64, states = tci_round_up(c->nblocks * sizeof(uint32_t), 8);
+  tci_run *slab = tci_run_create(pool, states + words * 8, c->nblocks);
+  tci_heap_lock(pool);
+  if (!slab) {
+    tci_heap_give(pool, run, LOAD(pool->tick));
+    tci_heap_unlock(pool);
+    return 0;
+  }
+  slab->segment = run->segment;
+  slab->base = slab->start = run->start;
+  slab->npages = run->npages;
+  slab->states = (uint32_t *)(slab + 1);
+  slab->free_bits = (uint64_t *)((char *)(slab + 1) + states);
+  for (size_t word = 0; word < words; word++) slab->free_bits[word] = ~(uint64_t)0;
+  if (c->nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << c->nblocks % 64) - 1;
+  slab->block_size = c->block_size;
+  slab->inverse = c->inverse;
+  slab->shift = (uint8_t)c->shift;
+  slab->nblocks = slab->nfree = c->nblocks;
+  tci_run_set_bin(slab, class);
+  STORE(slab->kind, RUN_SLAB);
+  tci_run_destroy(run);
+  for (size_t page = 0; page < slab->npages; page++) tci_page_map_set(slab->start + (page << TCI_PAGE_SHIFT), slab);
+  partial_insert(pool, slab);
+  BUMP(pool->classes[class].free_blocks, slab->nfree);
+  pool->heap.untouched += (size_t)slab->nblocks * slab->block_size;
+  uint32_t taken = tci_slab_take(pool, class, entries, count); /* at once: a slab of which nobody takes a block would never come back */
+  tci_heap_unlock(pool);
   return taken;
 }
 
