@@ -62,12 +62,14 @@ static inline void tci_fence(void) { /* sequentially consistent; ThreadSanitizer
 #define TCI_SMALL_MAX ((size_t)1 << 19) /* largest request that has a size class */
 #define TCI_FIXED_CLASSES 88            /* 64 ... 512 by 64 B, then 8 per doubling up to TCI_SMALL_MAX */
 #define TCI_LEARNED_CLASSES 64
-#define TCI_CLASSES (TCI_FIXED_CLASSES + TCI_LEARNED_CLASSES)
+#define TCI_CLASSES (TCI_FIXED_CLASSES + TCI_LEARNED_CLASSES + 1)
+#define TCI_NO_CLASS (TCI_CLASSES - 1) /* its stacks have no room: where runs point whose blocks are not to be kept */
 #define TCI_LARGE_CLASSES 176 /* 16 per doubling, TCI_SMALL_MAX ... 1 GiB; beyond: straight to the heap */
 #define TCI_BINS (TCI_CLASSES + TCI_LARGE_CLASSES)
 #define TCI_SINGLE_MIN ((size_t)32 << 10) /* from here a fixed class is one page run a block */
 #define TCI_COLOUR_MIN ((size_t)192 << 10) /* from here blocks do not all start at the same page offset */
 #define TCI_RUN_BINS 576
+#define TCI_FILLS 8 /* lists of partial slabs a class */
 #define TCI_RECORD_MAX 96 /* bytes: the header of a slab of 1,024 blocks stays below what meta.c takes straight from the system */
 
 typedef struct tci_run tci_run;
@@ -113,6 +115,8 @@ struct tci_run {
   uint32_t hint;       /* slab: no set bit below this word */
   uint32_t touched;    /* slab: blocks below this index were handed out, ever */
   uint16_t header_units; /* size of this header, in 64 B */
+  uint8_t fill;        /* slab: in which list of its class */
+  uint8_t draining;    /* slab: blocks that come back go to the heap, so that it empties; bin_offset is TCI_NO_CLASS's */
   uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
   char *records;       /* nblocks times record_bytes of the pool: what it remembers of each block; zero when the run was made */
@@ -221,8 +225,10 @@ typedef struct tci_class {
   uint32_t nblocks;    /* of a slab; 1: single runs */
   uint32_t shift;      /* for tci_run_index, as in tci_run */
   uint64_t inverse;
-  tci_run *partial;     /* slabs with free blocks; heap lock */
+  tci_run *partial[TCI_FILLS]; /* slabs with free blocks, the fullest first; heap lock */
   uint64_t free_blocks; /* in slabs; written under the heap lock */
+  uint64_t blocks;      /* in slabs; heap lock */
+  uint64_t thin_at;     /* free_blocks from which sparse slabs start to drain; heap lock */
 } tci_class;
 
 /* used + free = sum over segments; 0 <= dirty <= free. In pages; heap lock. */
@@ -241,6 +247,7 @@ typedef struct tci_learner {
   pthread_mutex_t lock;
   uint32_t granules[256]; /* which size, in 64 B; direct-mapped */
   uint64_t weights[256];  /* bytes that requests of it brought into caches */
+  uint64_t seen;    /* bytes that all requests that fit badly brought */
   uint32_t classes; /* learned so far */
 } tci_learner;
 

@@ -8,7 +8,7 @@
 
 #define CALLBACK_ROUNDS 64
 #define RECLAIM_SHARE 4 /* times its own time until the next */
-#define SMALL_EXCESS ((size_t)5 << 20)
+#define SMALL_EXCESS ((size_t)512 << 10)
 #define COLLECT_STEP ((size_t)1 << 19)
 #define REFILL_FIRST ((size_t)4 << 10)
 #define REFILL_BYTES ((size_t)64 << 10)
@@ -55,7 +55,7 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   tci_run *run = take(pool, npages, false, &excess);
   if (run || !excess) return run;
   uint64_t started = tci_os_now_ns();
-  bool small = excess << TCI_PAGE_SHIFT < SMALL_EXCESS + (LOAD(pool->budget) >> 6);
+  bool small = excess << TCI_PAGE_SHIFT < SMALL_EXCESS + (LOAD(pool->budget) >> 5);
   if (small && started < LOAD(pool->reclaim_due)) return take(pool, npages, true, &excess);
   if (collect_if_worth_it(pool)) run = take(pool, npages, false, &excess);
   if (!run) {
@@ -65,6 +65,16 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   uint64_t ended = tci_os_now_ns();
   STORE(pool->reclaim_due, ended + RECLAIM_SHARE * (ended - started));
   return run;
+}
+
+/* Before a pool that holds more than it ever had live grows further: idle blocks may lie between two free runs, and sparse slabs. */
+static tci_run *collect_and_take(tc_pool *pool, size_t npages) {
+  uint64_t peak = LOAD(pool->budget), reserved = LOAD(pool->reserved);
+  size_t excess;
+  if (reserved + (npages << TCI_PAGE_SHIFT) < peak + peak / 8 || idle_bytes(pool) < npages << TCI_PAGE_SHIFT) return NULL;
+  tci_cache_collect(pool, false);
+  STORE(pool->collect_floor, idle_bytes(pool));
+  return take(pool, npages, true, &excess);
 }
 
 static tci_run *grow(tc_pool *pool, size_t npages, size_t fewest) {
@@ -97,6 +107,7 @@ tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes) 
   if (cache) tci_stats_publish(cache); /* the budget goes by what is live now */
   tci_scavenger_wake(pool);
   tci_run *run = take_within_budget(pool, npages);
+  if (!run) run = collect_and_take(pool, npages);
   if (!run) run = grow(pool, npages, fewest);
   if (!run) run = reclaim_and_take(pool, npages, fewest);
   for (int attempt = 0; !run && attempt < CALLBACK_ROUNDS; attempt++) {

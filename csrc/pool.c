@@ -125,7 +125,7 @@ static void free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry
 }
 
 static bool free_small_slow(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry) {
-  bool keep = tci_cache_make_room(cache, run->bin);
+  bool keep = !LOAD(run->draining) && tci_cache_make_room(cache, run->bin);
   if (!keep && !tci_cache_enter_wait(cache)) return false;
   tci_stats_out(cache, (size_t)*entry.u.state - 1);
   STORE(*entry.u.state, 0);
@@ -172,7 +172,7 @@ static __attribute__((noinline)) tc_status free_large(tc_pool *pool, tci_run *ru
 static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool, tci_run *run, uintptr_t address, bool sized, size_t nbytes) {
   uint64_t index = tci_run_index(run, address - run->base);
   if (unlikely(index >= LOAD(run->nblocks))) return tci_refuse(pool, address, nbytes);
-  uint32_t *state = &run->states[index], value = LOAD(*state), bin_offset = run->bin_offset;
+  uint32_t *state = &run->states[index], value = LOAD(*state), bin_offset = LOAD(run->bin_offset);
   if (unlikely(value == 0)) return tci_refuse(pool, address, nbytes);
   if (unlikely(bin_offset >= tci_bin_offset(TCI_CLASSES))) return free_large(pool, run, (void *)address, sized, nbytes);
   size_t requested = (size_t)value - 1;

@@ -105,8 +105,8 @@ bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled) {
 
 bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least) {
   if (nbytes > (size_t)1 << 47) return false;
-  size_t step = LOAD(pool->reserved) / 8;
-  step = step > STEP_MAX ? STEP_MAX : step;
+  size_t reserved = LOAD(pool->reserved), step = reserved / 8 > STEP_MAX ? STEP_MAX : reserved / 8;
+  if (reserved > LOAD(pool->budget) + LOAD(pool->budget) / 16) step = 0; /* it holds more than was ever live */
   size_t wanted = tci_round_up(nbytes > step ? nbytes : step, TCI_SLOT), whole = tci_round_up(at_least, TCI_SLOT);
   if (tci_segment_add(pool, wanted, nbytes > step ? nbytes : wanted)) return true;
   if (whole < wanted && tci_segment_add(pool, whole, at_least)) return true;

@@ -8,7 +8,10 @@
 #define SLAB_MIN ((size_t)32 << 10)
 #define SLAB_MAX ((size_t)256 << 10)
 #define MAGAZINE_BYTES ((size_t)512 << 10)
+#define SHORT_MAX 16    /* blocks */
+#define SHORT_WASTE 64  /* at most 1/64 of the run */
 #define LEARN_FROM ((size_t)4 << 20) /* bytes that requests of one size brought into caches */
+#define LEARN_SHARE 64 /* and more than 1/64 of what all such requests brought: random sizes have no favourite */
 #define LEARN_WASTE 128  /* a class is worth making where more than 1/128 of the block is lost */
 #define LEARN_MIN_BYTES 1024
 
@@ -39,6 +42,17 @@ static void slab_geometry(tci_class *class) {
   }
 }
 
+/* For a learned size of many pages: the fewest blocks a run that lose little at its end. Each free one waits for its own size. */
+static void short_geometry(tci_class *class) {
+  size_t size = class->block_size, colour = size >= TCI_COLOUR_MIN ? TCI_PAGE - TC_ALIGNMENT : 0, bytes;
+  class->nblocks = 0;
+  do {
+    class->nblocks++;
+    class->npages = (uint32_t)(tci_round_up(class->nblocks * size + colour, TCI_PAGE) >> TCI_PAGE_SHIFT);
+    bytes = (size_t)class->npages << TCI_PAGE_SHIFT;
+  } while (size < TCI_COLOUR_MIN && class->nblocks < SHORT_MAX && (bytes - class->nblocks * size) * SHORT_WASTE > bytes);
+}
+
 /* Of an odd number, modulo 2^64: Newton's iteration doubles the right bits, three to start with. */
 static uint64_t inverse_of(uint64_t odd) {
   uint64_t inverse = odd;
@@ -52,7 +66,10 @@ static void class_init(tci_class *class, size_t size, bool learned) {
   class->magazine = blocks > 63 ? 63 : blocks < 4 ? 4 : (uint32_t)blocks;
   class->npages = (uint32_t)((size >> TCI_PAGE_SHIFT) + (size >= TCI_COLOUR_MIN));
   class->nblocks = 1;
-  if (size < TCI_SINGLE_MIN || (learned && size % TCI_PAGE)) slab_geometry(class);
+  if (size < TCI_SINGLE_MIN)
+    slab_geometry(class);
+  else if (learned)
+    short_geometry(class);
   class->shift = (uint32_t)__builtin_ctzll(size);
   class->inverse = inverse_of(size >> class->shift);
 }
@@ -79,9 +96,10 @@ void tci_class_learn(tc_pool *pool, size_t nbytes, size_t weight) {
   tci_learner *learner = &pool->learner;
   unsigned slot = granule * 2654435761u >> 24;
   pthread_mutex_lock(&learner->lock);
+  learner->seen += weight;
   if (learner->granules[slot] == granule) {
     learner->weights[slot] += weight;
-    if (learner->weights[slot] >= LEARN_FROM && learner->classes < TCI_LEARNED_CLASSES &&
+    if (learner->weights[slot] >= LEARN_FROM && learner->weights[slot] > learner->seen / LEARN_SHARE && learner->classes < TCI_LEARNED_CLASSES &&
         tci_bin_index(LOAD(pool->bin_of[granule])) < TCI_FIXED_CLASSES)
       class_make(pool, granule);
   } else if (learner->weights[slot] > weight) {

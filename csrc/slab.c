@@ -5,18 +5,34 @@
  */
 #include "internal.h"
 
+/* Partial slabs lie in lists by how full they are, the fullest are taken from first: the others have time to empty. */
+static unsigned fill_of(const tci_run *slab) { return slab->nfree * TCI_FILLS / (slab->nblocks + 1); }
+
 static void partial_remove(tc_pool *pool, tci_run *slab) {
   if (slab->next) slab->next->previous = slab->previous;
-  *(slab->previous ? &slab->previous->next : &pool->classes[slab->bin].partial) = slab->next;
+  *(slab->previous ? &slab->previous->next : &pool->classes[slab->bin].partial[slab->fill]) = slab->next;
   slab->previous = slab->next = NULL;
 }
 
 static void partial_insert(tc_pool *pool, tci_run *slab) {
-  tci_run **head = &pool->classes[slab->bin].partial;
+  slab->fill = (uint8_t)fill_of(slab);
+  tci_run **head = &pool->classes[slab->bin].partial[slab->fill];
   slab->previous = NULL;
   slab->next = *head;
   if (*head) (*head)->previous = slab;
   *head = slab;
+}
+
+static void partial_move(tc_pool *pool, tci_run *slab) { /* its nfree changed, and is not 0 */
+  if (fill_of(slab) == slab->fill) return;
+  partial_remove(pool, slab);
+  partial_insert(pool, slab);
+}
+
+static tci_run *partial_fullest(const tci_class *class) {
+  for (unsigned fill = 0; fill < TCI_FILLS; fill++)
+    if (class->partial[fill]) return class->partial[fill];
+  return NULL;
 }
 
 void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entry) {
@@ -35,9 +51,15 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   *entry = (tci_entry){.block = (void *)run->base, .u.state = &run->state};
 }
 
+static void drain(tci_run *slab, bool on) {
+  STORE(slab->draining, on);
+  STORE(slab->bin_offset, tci_bin_offset(on ? TCI_NO_CLASS : slab->bin)); /* a free that reads the old one keeps one block more */
+}
+
 /* Blocks of one slab, lowest addresses first, the lowest last in `entries`: a stack hands that out first. */
 static uint32_t slab_take(tci_run *slab, tci_entry *end, uint32_t count) {
   uint32_t taken = 0, last = 0;
+  if (LOAD(slab->draining)) drain(slab, false);
   for (uint32_t word = slab->hint; taken < count && slab->nfree; word++) {
     uint64_t bits = slab->free_bits[word];
     for (; bits && taken < count; bits &= bits - 1, taken++, slab->nfree--) {
@@ -55,14 +77,26 @@ static uint32_t slab_take(tci_run *slab, tci_entry *end, uint32_t count) {
   return taken;
 }
 
+/* The blocks taken lie at the end of the first `count` entries. */
+static uint32_t take_from(tc_pool *pool, tci_run *slab, tci_entry *entries, uint32_t count) {
+  uint32_t taken = slab_take(slab, entries + count, count);
+  BUMP(pool->classes[slab->bin].free_blocks, -(uint64_t)taken);
+  if (slab->nfree == 0)
+    partial_remove(pool, slab);
+  else
+    partial_move(pool, slab);
+  return taken;
+}
+
+static void entries_close_up(tci_entry *entries, uint32_t count, uint32_t taken) {
+  if (taken && taken < count) memmove(entries, entries + count - taken, taken * sizeof *entries);
+}
+
 uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32_t count) {
   uint32_t taken = 0;
-  for (tci_run *slab; taken < count && (slab = pool->classes[class].partial);) {
-    taken += slab_take(slab, entries + count - taken, count - taken);
-    if (slab->nfree == 0) partial_remove(pool, slab);
-  }
-  BUMP(pool->classes[class].free_blocks, -(uint64_t)taken);
-  if (taken && taken < count) memmove(entries, entries + count - taken, taken * sizeof *entries);
+  for (tci_run *slab; taken < count && (slab = partial_fullest(&pool->classes[class]));)
+    taken += take_from(pool, slab, entries, count - taken);
+  entries_close_up(entries, count, taken);
   return taken;
 }
 
@@ -93,8 +127,10 @@ uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry 
   for (size_t page = 0; page < slab->npages; page++) tci_page_map_set(slab->start + (page << TCI_PAGE_SHIFT), slab);
   partial_insert(pool, slab);
   BUMP(pool->classes[class].free_blocks, slab->nfree);
+  pool->classes[class].blocks += slab->nblocks;
   pool->heap.untouched += (size_t)slab->nblocks * slab->block_size;
-  uint32_t taken = tci_slab_take(pool, class, entries, count); /* at once: a slab of which nobody takes a block would never come back */
+  uint32_t taken = take_from(pool, slab, entries, count); /* at once: a slab of which nobody took a block would never come back */
+  entries_close_up(entries, count, taken);
   tci_heap_unlock(pool);
   return taken;
 }
@@ -104,6 +140,7 @@ static void run_give(tc_pool *pool, tci_run *run) {
   memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
   run->dirty = run->npages;
   run->nblocks = 0;
+  STORE(run->draining, 0);
   STORE(run->kind, RUN_BUSY);
   tci_heap_give(pool, run, LOAD(pool->tick));
 }
@@ -114,14 +151,44 @@ void tci_run_release(tc_pool *pool, tci_run *run) {
   tci_heap_unlock(pool);
 }
 
+/* A thread's cache hands a block out again soon after it came back, wherever it lies, so the slabs of a class that is asked for less and
+ * less would all stay, with a few blocks each. Where an eighth is free the emptiest start to drain, as many as the others make up for. */
+static void class_thin_out(tci_class *class) {
+  uint64_t room = class->free_blocks, moved = 0;
+  for (unsigned fill = TCI_FILLS; fill-- > 0 && moved <= room;)
+    for (tci_run *slab = class->partial[fill]; slab; slab = slab->next) {
+      room -= slab->nfree;
+      moved += slab->nblocks - slab->nfree;
+      if (moved > room) break;
+      if (!LOAD(slab->draining)) drain(slab, true);
+    }
+}
+
+static void class_watch(tci_class *class) { /* heap lock held; blocks came back */
+  uint64_t least = class->blocks / 8 + 2 * class->nblocks, next = class->free_blocks + class->blocks / 16;
+  if (class->free_blocks > class->thin_at && class->free_blocks > least) {
+    class_thin_out(class);
+    class->thin_at = next;
+  }
+  if (class->thin_at > next) class->thin_at = next;
+}
+
 static void slab_give(tc_pool *pool, tci_run *slab, uint32_t index) {
-  if (slab->nfree++ == 0) partial_insert(pool, slab);
+  if (slab->nfree++ == 0)
+    partial_insert(pool, slab);
+  else
+    partial_move(pool, slab);
   slab->free_bits[index / 64] |= (uint64_t)1 << index % 64;
   if (index / 64 < slab->hint) slab->hint = index / 64;
-  BUMP(pool->classes[slab->bin].free_blocks, 1);
-  if (slab->nfree < slab->nblocks) return;
+  tci_class *class = &pool->classes[slab->bin];
+  BUMP(class->free_blocks, 1);
+  if (slab->nfree < slab->nblocks) {
+    class_watch(class);
+    return;
+  }
   partial_remove(pool, slab);
-  BUMP(pool->classes[slab->bin].free_blocks, -(uint64_t)slab->nblocks);
+  BUMP(class->free_blocks, -(uint64_t)slab->nblocks);
+  class->blocks -= slab->nblocks;
   pool->heap.untouched -= (size_t)(slab->nblocks - slab->touched) * slab->block_size;
   run_give(pool, slab);
 }
