@@ -379,6 +379,7 @@ static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
 /* ---- purge.c: pages that go back while the addresses stay ------------------------------------------------------------------------ */
 size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept); /* until nbytes went or all left are younger; whole segments too */
 size_t tci_release_whole(tc_pool *pool, size_t nbytes, bool warm); /* wholly free segments, at most nbytes; warm: used ones too */
+size_t tci_budget_pages(const tc_pool *pool, size_t npages); /* how many may be resident when npages more are live */
 size_t tci_purge_excess(tc_pool *pool, size_t npages); /* pages over the budget if npages fresh ones were taken */
 
 /* ---- slab.c: blocks inside runs; takes the heap lock ----------------------------------------------------------------------------- */

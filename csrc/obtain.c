@@ -8,7 +8,8 @@
 
 #define CALLBACK_ROUNDS 64
 #define RECLAIM_SHARE 4 /* times its own time until the next */
-#define SMALL_EXCESS ((size_t)512 << 10)
+#define SMALL_EXCESS ((size_t)3 << 20)
+#define SMALL_EXCESS_THREAD ((size_t)2 << 20) /* a block or two of every size to 64 KiB */
 #define COLLECT_STEP ((size_t)1 << 19)
 #define REFILL_FIRST ((size_t)4 << 10)
 #define REFILL_BYTES ((size_t)64 << 10)
@@ -55,7 +56,7 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   tci_run *run = take(pool, npages, false, &excess);
   if (run || !excess) return run;
   uint64_t started = tci_os_now_ns();
-  bool small = excess << TCI_PAGE_SHIFT < SMALL_EXCESS + (LOAD(pool->budget) >> 5);
+  bool small = excess << TCI_PAGE_SHIFT < SMALL_EXCESS + LOAD(pool->threads) * SMALL_EXCESS_THREAD;
   if (small && started < LOAD(pool->reclaim_due)) return take(pool, npages, true, &excess);
   if (collect_if_worth_it(pool)) run = take(pool, npages, false, &excess);
   if (!run) {
@@ -69,9 +70,8 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
 
 /* Before a pool that holds more than it ever had live grows further: idle blocks may lie between two free runs, and sparse slabs. */
 static tci_run *collect_and_take(tc_pool *pool, size_t npages) {
-  uint64_t peak = LOAD(pool->budget), reserved = LOAD(pool->reserved);
-  size_t excess;
-  if (reserved + (npages << TCI_PAGE_SHIFT) < peak + peak / 8 || idle_bytes(pool) < npages << TCI_PAGE_SHIFT) return NULL;
+  size_t wanted = npages << TCI_PAGE_SHIFT, budget = tci_budget_pages(pool, npages) << TCI_PAGE_SHIFT, excess;
+  if (LOAD(pool->reserved) + wanted < budget + budget / 8 || idle_bytes(pool) < wanted) return NULL;
   tci_cache_collect(pool, false);
   STORE(pool->collect_floor, idle_bytes(pool));
   return take(pool, npages, true, &excess);

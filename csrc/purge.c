@@ -1,7 +1,7 @@
 /* purge.c - memory that goes back: dirty pages of free runs, and segments that are wholly free.
  *
  * Also the budget that keeps a pool's memory from outgrowing the program's: before fresh pages are touched, what is resident stays
- * within the peak of the live blocks plus 1/24 and 768 KiB; older free pages go first. In the steady state nothing grows, nothing goes.
+ * within the peak of the live blocks plus 1/32 and 768 KiB; older free pages go first. In the steady state nothing grows, nothing goes.
  * A run is out of its bin while the system works on it, so no lock is held.
  */
 #include "internal.h"
@@ -9,13 +9,19 @@
 #define LOOK 32 /* runs */
 #define SLACK_PAGES 192
 #define HANDOVER_PAGES 4096 /* a thread */
-size_t tci_purge_excess(tc_pool *pool, size_t npages) {
-  size_t resident = pool->heap.used + pool->heap.dirty + npages - (pool->heap.untouched >> TCI_PAGE_SHIFT);
+
+size_t tci_budget_pages(const tc_pool *pool, size_t npages) {
   size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
   size_t allowed = live > peak ? live : peak;
-  allowed += allowed / 24 + SLACK_PAGES;
+  allowed += allowed / 32 + SLACK_PAGES;
   uint32_t threads = LOAD(pool->threads);
   if (threads > 1 && LOAD(pool->tick) - LOAD(pool->handover_tick) <= 1) allowed += (size_t)threads * HANDOVER_PAGES;
+  return allowed;
+}
+
+size_t tci_purge_excess(tc_pool *pool, size_t npages) {
+  size_t resident = pool->heap.used + pool->heap.dirty + npages - (pool->heap.untouched >> TCI_PAGE_SHIFT);
+  size_t allowed = tci_budget_pages(pool, npages);
   return resident > allowed ? resident - allowed : 0;
 }
 
