@@ -7,7 +7,7 @@
 #include "internal.h"
 
 #define CALLBACK_ROUNDS 64
-#define RECLAIM_SHARE 4 /* times its own time until the next */
+#define RECLAIM_SHARE 32 /* times its own time until the next: what it empties has to be filled again */
 #define SMALL_EXCESS ((size_t)3 << 20)
 #define SMALL_EXCESS_THREAD ((size_t)2 << 20) /* a block or two of every size to 64 KiB */
 #define COLLECT_STEP ((size_t)1 << 19)
@@ -49,6 +49,12 @@ static tci_run *take(tc_pool *pool, size_t npages, bool any, size_t *excess) {
   return run;
 }
 
+/* Threads that work out of step have each its own peak: what one has freed the other would have to be robbed of. */
+static size_t small_excess(const tc_pool *pool) {
+  uint32_t threads = LOAD(pool->threads);
+  return SMALL_EXCESS + threads * SMALL_EXCESS_THREAD + (threads > 1 ? LOAD(pool->budget) / 2 : 0);
+}
+
 /* Over the budget, warm memory is looked for in the caches, and older pages go back. While the excess is small that takes a fifth of the
  * time at most: a program that cycles through many sizes then keeps a block or two of each instead of paying again and again. */
 static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
@@ -56,7 +62,7 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   tci_run *run = take(pool, npages, false, &excess);
   if (run || !excess) return run;
   uint64_t started = tci_os_now_ns();
-  bool small = excess << TCI_PAGE_SHIFT < SMALL_EXCESS + LOAD(pool->threads) * SMALL_EXCESS_THREAD;
+  bool small = excess << TCI_PAGE_SHIFT < small_excess(pool);
   if (small && started < LOAD(pool->reclaim_due)) return take(pool, npages, true, &excess);
   if (collect_if_worth_it(pool)) run = take(pool, npages, false, &excess);
   if (!run) {
@@ -71,9 +77,7 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
 /* Before a pool that holds more than it ever had live grows further: idle blocks may lie between two free runs, and sparse slabs. */
 static tci_run *collect_and_take(tc_pool *pool, size_t npages) {
   size_t wanted = npages << TCI_PAGE_SHIFT, budget = tci_budget_pages(pool, npages) << TCI_PAGE_SHIFT, excess;
-  if (LOAD(pool->reserved) + wanted < budget + budget / 8 || idle_bytes(pool) < wanted) return NULL;
-  tci_cache_collect(pool, false);
-  STORE(pool->collect_floor, idle_bytes(pool));
+  if (LOAD(pool->reserved) + wanted < budget + budget / 8 + small_excess(pool) || !collect_if_worth_it(pool)) return NULL;
   return take(pool, npages, true, &excess);
 }
 
