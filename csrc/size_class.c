@@ -99,8 +99,8 @@ void tci_class_learn(tc_pool *pool, size_t nbytes, size_t weight) {
   learner->seen += weight;
   if (learner->granules[slot] == granule) {
     learner->weights[slot] += weight;
-    if (learner->weights[slot] >= LEARN_FROM && learner->weights[slot] > learner->seen / LEARN_SHARE && learner->classes < TCI_LEARNED_CLASSES &&
-        tci_bin_index(LOAD(pool->bin_of[granule])) < TCI_FIXED_CLASSES)
+    if (learner->weights[slot] >= LEARN_FROM && learner->weights[slot] > learner->seen / LEARN_SHARE &&
+        learner->classes < TCI_LEARNED_CLASSES && tci_bin_index(LOAD(pool->bin_of[granule])) < TCI_FIXED_CLASSES)
       class_make(pool, granule);
   } else if (learner->weights[slot] > weight) {
     learner->weights[slot] -= weight; /* the one that was here ages */

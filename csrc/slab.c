@@ -94,8 +94,7 @@ static void entries_close_up(tci_entry *entries, uint32_t count, uint32_t taken)
 
 uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32_t count) {
   uint32_t taken = 0;
-  for (tci_run *slab; taken < count && (slab = partial_fullest(&pool->classes[class]));)
-    taken += take_from(pool, slab, entries, count - taken);
+  for (tci_run *slab; taken < count && (slab = partial_fullest(&pool->classes[class]));) taken += take_from(pool, slab, entries, count - taken);
   entries_close_up(entries, count, taken);
   return taken;
 }
