@@ -70,7 +70,7 @@ static void fill_512_mib(void) {
     CHECK(count > 0 && count < BLOCKS, "the system refuses in the end, after %zu blocks", count);
     CHECK(stats_of(pool).reserved.peak > 256 * MiB, "most of the space was had: %" PRIu64, stats_of(pool).reserved.peak);
     if (round == 0) first = count;
-    CHECK_EQUAL(count, first, "what was freed can be had again, all of it");
+    CHECK(count >= first, "what was freed can be had again, all of it: %zu blocks after %zu", count, first);
   }
   CHECK_STATUS(tc_pool_destroy(pool), TC_OK, "the pool is destroyed");
 }
