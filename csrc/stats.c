@@ -13,20 +13,17 @@ static void raise_to(uint64_t *peak, int64_t value) {
     continue;
 }
 
-static int64_t requested_now(const tci_cache *cache) {
-  return LOAD(cache->requested_high) - (int64_t)(LOAD(cache->requested_mark) - LOAD(cache->requested_in));
-}
-
 /* How far the cache's requested bytes rose above what it published. */
 static int64_t requested_above(const tci_cache *cache) {
   int64_t high = LOAD(cache->requested_high);
-  return (high == LOAD(cache->high_ignored) ? requested_now(cache) : high) - LOAD(cache->requested_seen);
+  return (high == LOAD(cache->high_ignored) ? tci_stats_requested(cache) : high) - LOAD(cache->requested_seen);
 }
 
-static void publish_requested(tci_cache *cache) {
+void tci_stats_publish_requested(tci_cache *cache) {
   tc_pool *pool = cache->pool;
-  int64_t current = requested_now(cache), before = ADD(pool->requested, current - cache->requested_seen);
+  int64_t current = tci_stats_requested(cache), before = ADD(pool->requested, current - cache->requested_seen);
   raise_to(&pool->requested_peak, before + requested_above(cache));
+  if (cache->requested_high > cache->thread_high) cache->thread_high = cache->requested_high;
   STORE(cache->requested_seen, current);
   STORE(cache->requested_high, current);
   STORE(cache->requested_mark, cache->requested_in);
@@ -47,7 +44,7 @@ static int64_t unpublished(tci_cache *cache, unsigned bin) { /* bytes; marked as
 
 void tci_stats_publish_bin(tci_cache *cache, unsigned bin) {
   ADD(cache->pool->allocated, unpublished(cache, bin));
-  publish_requested(cache);
+  tci_stats_publish_requested(cache);
 }
 
 void tci_stats_publish(tci_cache *cache) {
@@ -56,7 +53,7 @@ void tci_stats_publish(tci_cache *cache) {
   ADD(cache->pool->allocated, change);
   raise_to(&cache->pool->allocated_peak, LOAD(cache->pool->allocated));
   raise_to(&cache->pool->budget, LOAD(cache->pool->allocated));
-  publish_requested(cache);
+  tci_stats_publish_requested(cache);
 }
 
 void tci_stats_reserved(tc_pool *pool) {
@@ -65,9 +62,9 @@ void tci_stats_reserved(tc_pool *pool) {
   raise_to(&pool->cached_peak, reserved - LOAD(pool->allocated));
 }
 
-static void sum_cache(const tci_cache *cache, tc_stats *stats) {
+void tci_stats_sum(const tci_cache *cache, tc_stats *stats) {
   stats->requested.total_allocated += LOAD(cache->requested_in);
-  stats->requested.total_freed += LOAD(cache->requested_in) - (uint64_t)requested_now(cache);
+  stats->requested.total_freed += LOAD(cache->requested_in) - (uint64_t)tci_stats_requested(cache);
   stats->allocated.total_allocated += LOAD(cache->large_in);
   stats->allocated.total_freed += LOAD(cache->large_out);
   for (unsigned bin = 0; bin < TCI_BINS; bin++) {
@@ -84,7 +81,7 @@ static void sum_cache(const tci_cache *cache, tc_stats *stats) {
 static void sum(const tc_pool *pool, tc_stats *stats) {
   int64_t above = 0; /* highs that the caches have not published yet */
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
-    sum_cache(cache, stats);
+    tci_stats_sum(cache, stats);
     above += requested_above(cache);
   }
   stats->requested.peak = LOAD(pool->requested_peak);

@@ -61,6 +61,7 @@ static tci_cache *cache_find_or_make(tc_pool *pool) {
   tci_cache *cache = pool->free_caches;
   if (cache) {
     pool->free_caches = cache->next_free;
+    tci_thread_stats_begin(cache);
     return cache;
   }
   cache = tci_meta_alloc(META_OTHER, sizeof *cache);

@@ -195,6 +195,19 @@ TC_API void tc_pool_stats(const tc_pool *pool, tc_stats *stats); /* takes no loc
 TC_API size_t tc_pool_class_stats(const tc_pool *pool, tc_class_stats *classes, size_t capacity);
 TC_API void tc_pool_reset_peak(tc_pool *pool); /* peak = current */
 
+/* What the calling thread did with a pool since its first use of it. A block counts in the `in` of the thread that got it and in the `out`
+ * of the thread that gave it back: in - out is what the thread holds as long as it frees its own, and below 0 where it frees others'. */
+typedef struct tc_thread_stats {
+  uint64_t requested_in, requested_out; /* bytes of the blocks handed out to the thread, and taken back from it */
+  int64_t requested_peak;               /* the largest requested_in - requested_out since tc_pool_thread_set_peak; exact */
+  uint64_t allocation_count, deallocation_count;
+} tc_thread_stats;
+
+TC_API void tc_pool_thread_stats(const tc_pool *pool, tc_thread_stats *stats); /* reads the thread's own cache: no lock, about 1 us */
+/* The old peak; the new one is `peak`, or current where that is larger. So measurements nest: INT64_MIN begins one, and its end sets
+ * the larger of its own peak and of what the beginning returned. Other threads' peaks and the pool's are left alone. */
+TC_API int64_t tc_pool_thread_set_peak(tc_pool *pool, int64_t peak);
+
 TC_API const char *tc_status_string(tc_status status);
 TC_API const char *tc_version(void);
 /* What the machine offers, probed at run time: page size, huge-page size (0: none), 1 where caches of idle threads can be reclaimed. */

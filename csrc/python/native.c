@@ -42,6 +42,21 @@ static PyObject *native_deallocate(PyObject *module, PyObject *const *arguments,
   return nbytes < 0 ? NULL : PyLong_FromLong(tc_pool_free_sized(pool, address, (size_t)nbytes));
 }
 
+/* measure_thread(pool): what the calling thread did with it, (bytes in, bytes out, peak, allocations, deallocations), and the thread's
+ * peak begins anew; None where the pool is closed. */
+static PyObject *native_measure_thread(PyObject *module, PyObject *object) {
+  (void)module;
+  tc_pool *pool;
+  if (tci_pool_argument(object, &pool) < 0) return NULL;
+  if (pool == NULL) return Py_NewRef(Py_None);
+  tc_thread_stats stats;
+  tc_pool_thread_stats(pool, &stats);
+  tc_pool_thread_set_peak(pool, INT64_MIN);
+  return Py_BuildValue("(KKLKK)", (unsigned long long)stats.requested_in, (unsigned long long)stats.requested_out,
+                       (long long)stats.requested_peak, (unsigned long long)stats.allocation_count,
+                       (unsigned long long)stats.deallocation_count);
+}
+
 /* array_layout_matches(): whether `empty` and `zeros` may be used with this NumPy. */
 static PyObject *native_layout_matches(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
@@ -61,6 +76,7 @@ static PyMethodDef native_methods[] = {
     {"pool_open", FAST(tci_pool_open), METH_FASTCALL, "pool_open(pool, address) -> None"},
     {"pool_close", tci_pool_close, METH_O, "pool_close(pool) -> the address it had"},
     {"pool_address", tci_pool_address, METH_O, "pool_address(pool) -> address, 0 where closed"},
+    {"measure_thread", native_measure_thread, METH_O, "measure_thread(pool) -> (in, out, peak, allocations, deallocations) or None"},
     {"array_layout_matches", native_layout_matches, METH_NOARGS, "array_layout_matches() -> whether empty and zeros suit this NumPy"},
     {"hook_attach", tci_hook_attach, METH_O, "hook_attach(repoint) -> None"},
     {"hook_set_pool", tci_hook_set_pool, METH_O, "hook_set_pool(pool or None) -> None"},

@@ -45,7 +45,9 @@
   FUNCTION(block_find)                      \
   FUNCTION(pool_stats)                      \
   FUNCTION(pool_class_stats)                \
-  FUNCTION(pool_reset_peak)
+  FUNCTION(pool_reset_peak)                 \
+  FUNCTION(pool_thread_stats)               \
+  FUNCTION(pool_thread_set_peak)
 
 typedef struct tensorcore_capi {
   uint32_t table_version; /* TENSORCORE_CAPI_VERSION of the installed package */
@@ -59,8 +61,10 @@ typedef struct tensorcore_capi {
 } tensorcore_capi;
 
 /* A number that differs where a struct that both sides touch has another size. */
-#define TENSORCORE_CAPI_LAYOUT                                                                                                               \
-  ((((((uint64_t)sizeof(tc_stats) * 1021 + sizeof(tc_class_stats)) * 1021 + sizeof(tc_pool_options)) * 1021 + sizeof(tc_upstream)) * 1021) + \
+#define TENSORCORE_CAPI_LAYOUT                                                                                                              \
+  ((((((uint64_t)sizeof(tc_stats) * 1021 + sizeof(tc_class_stats)) * 1021 + sizeof(tc_pool_options)) * 1021 + sizeof(tc_upstream)) * 1021 + \
+    sizeof(tc_thread_stats)) *                                                                                                              \
+       1021 +                                                                                                                               \
    sizeof(tc_block))
 
 #ifndef TENSORCORE_CAPI_PROVIDER /* defined by the package itself, which fills the table */
@@ -124,6 +128,8 @@ static inline int tensorcore_import(void) {
 #define tc_pool_stats (tensorcore_api->pool_stats)
 #define tc_pool_class_stats (tensorcore_api->pool_class_stats)
 #define tc_pool_reset_peak (tensorcore_api->pool_reset_peak)
+#define tc_pool_thread_stats (tensorcore_api->pool_thread_stats)
+#define tc_pool_thread_set_peak (tensorcore_api->pool_thread_set_peak)
 
 #endif /* TENSORCORE_CAPI_PROVIDER */
 #endif /* TENSORCORE_CAPI_H */
