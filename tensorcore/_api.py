@@ -17,11 +17,16 @@ from ._errors import (
     TensorCoreWarning,
     UtilizationWarning,
 )
-from ._global import get_global_memory_pool, set_global_memory_pool, statistics
+from ._global import get_global_memory_pool, set_global_memory_pool
+from ._gpus import GpuMemory, GpuStatistics
 from ._hook import hook_mode, install, installed, installed_pool, uninstall
+from ._host import HostStatistics
 from ._lib import __version__, get_include
 from ._pool import MemoryPool
-from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics, Statistics
+from ._scope import Scope, scope
+from ._scope_statistics import ScopeDeviceStatistics, ScopeStatistics
+from ._snapshot import Statistics, statistics
+from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics
 from ._tensor import Tensor
 from ._upstream import FakeCounts, FakeUpstream, Upstream
 
@@ -34,7 +39,10 @@ __all__ = [
     "DoubleFreeError",
     "FakeCounts",
     "FakeUpstream",
+    "GpuMemory",
+    "GpuStatistics",
     "HookWarning",
+    "HostStatistics",
     "InvalidFreeError",
     "MemoryPool",
     "MemoryStatistics",
@@ -43,6 +51,9 @@ __all__ = [
     "PoolStatistics",
     "PooledAllocation",
     "ReleasedError",
+    "Scope",
+    "ScopeDeviceStatistics",
+    "ScopeStatistics",
     "SizeClassStatistics",
     "SizeMismatchError",
     "Statistics",
@@ -63,6 +74,7 @@ __all__ = [
     "is_available",
     "on_out_of_memory",
     "register_backend",
+    "scope",
     "set_global_memory_pool",
     "statistics",
     "uninstall",

@@ -1,14 +1,12 @@
-"""The pool that each device uses where none is named, and the statistics of all pools."""
+"""The pool that each device uses where none is named."""
 
 from __future__ import annotations
 
 import threading
 
 from ._backend import Device, device
-from ._errors import PoolClosedError
 from ._pool import MemoryPool, set_default
-from ._registry import defaults, open_pools
-from ._statistics import PoolStatistics, Statistics, merge
+from ._registry import defaults
 
 _lock = threading.Lock()
 
@@ -41,20 +39,3 @@ def set_global_memory_pool(pool: MemoryPool) -> MemoryPool | None:
         raise ValueError(f"{pool!r} can't be the global pool: make a new one")
     with _lock:
         return set_default(pool.device, pool)
-
-
-def statistics() -> Statistics:
-    """Return the figures of every open pool, and of all of them merged. Printed, the result is a table.
-
-    Sizes are bytes, `upstream_ns` nanoseconds, ratios lie in 0..1. Source: the counters of the C core.
-    """
-    readings = tuple(reading for pool in open_pools() if (reading := _read(pool)) is not None)
-    return Statistics(readings, merge(reading.memory for reading in readings))
-
-
-def _read(pool: MemoryPool) -> PoolStatistics | None:
-    """Return the figures of a pool; None where another thread has just closed it."""
-    try:
-        return PoolStatistics(pool.name, str(pool.device), pool.limit, pool.statistics, pool.size_classes)
-    except PoolClosedError:
-        return None

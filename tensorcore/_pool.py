@@ -34,6 +34,7 @@ from ._lib import (
 )
 from ._options import parse_alignment, parse_decay, parse_huge_pages, parse_limit, parse_name, parse_numa, require_no_stream
 from ._registry import defaults, open_pools, pools
+from ._runs import PoolKey, note_closing
 from ._statistics import MemoryStatistics, SizeClassStatistics, read_size_classes, read_statistics
 from ._units import parse_size
 from ._upstream import Upstream, find_upstream
@@ -89,6 +90,7 @@ class MemoryPool(native.PoolHandle):
         "_address",
         "_device",
         "_finalizer",
+        "_key",
         "_lock",
         "_make_empty",
         "_make_zeros",
@@ -143,8 +145,9 @@ class MemoryPool(native.PoolHandle):
         self._name = pool_name(created[0])
         lib.tc_pool_on_out_of_memory(created[0], lib.tensorcore_on_out_of_memory, ffi.NULL)
         native.pool_open(self, address)
+        self._key = PoolKey(str(self._device))
         pools[address] = self
-        self._finalizer = weakref.finalize(self, _destroy, address, self._upstream)
+        self._finalizer = weakref.finalize(self, _destroy, address, self._key, self._upstream)
         self._finalizer.atexit = False  # blocks may outlive the interpreter; the operating system takes everything back
 
     # ---- blocks -----------------------------------------------------------------------------------------------------------------
@@ -420,7 +423,8 @@ class MemoryPool(native.PoolHandle):
         return f"<MemoryPool {self._name!r} on {self._device}{', closed' if self.closed else ''}>"
 
 
-def _destroy(address: int, upstream: Upstream) -> None:  # noqa: ARG001 - keeps the upstream alive until its pool is gone
+def _destroy(address: int, key: PoolKey, upstream: Upstream) -> None:  # noqa: ARG001 - keeps the upstream until its pool is gone
+    note_closing(address, key)
     lib.tc_pool_destroy(pointer(address, "tc_pool *"))
 
 

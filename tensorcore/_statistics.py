@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ._lib import ffi, lib, pointer
+from ._sheets import Sheet
 from ._units import format_bytes
 
 if TYPE_CHECKING:
@@ -108,33 +109,9 @@ class PoolStatistics:
     memory: MemoryStatistics
     size_classes: tuple[SizeClassStatistics, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The figures of every pool that is open, and `merged` over all of them. Printed, it is a table."""
-
-    pools: tuple[PoolStatistics, ...]
-    merged: MemoryStatistics
-
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers and strings in nested dictionaries and lists, ready for JSON."""
-        pools = [
-            {
-                "name": pool.name,
-                "device": pool.device,
-                "limit": pool.limit,
-                "memory": pool.memory.as_dict(),
-                "size_classes": [dataclasses.asdict(size_class) for size_class in pool.size_classes],
-            }
-            for pool in self.pools
-        ]
-        return {"pools": pools, "merged": self.merged.as_dict()}
-
-    def __str__(self) -> str:
-        columns = {f"{pool.name} ({pool.device})": pool.memory for pool in self.pools}
-        if len(columns) != 1:
-            columns["all pools"] = self.merged
-        return _format_table(columns)
+        return dataclasses.asdict(self) | {"memory": self.memory.as_dict()}
 
 
 def read_statistics(address: int) -> MemoryStatistics:
@@ -183,26 +160,15 @@ def _merge_values(values: list[Any], combine: Callable[[Iterable[int]], int]) ->
     return ByteStatistic(*(combine(getattr(value, field.name) for value in values) for field in fields(ByteStatistic)))
 
 
-def _format_table(columns: Mapping[str, MemoryStatistics]) -> str:
-    """Return the figures as aligned lines: amounts as now (peak), then counts, then ratios; a column per pool."""
-
-    def row(name: str, format_cell: Callable[[MemoryStatistics], str]) -> list[str]:
-        return [name.replace("_ns", "_time").replace("_", " "), *map(format_cell, columns.values())]
-
-    def format_field(name: str) -> Callable[[MemoryStatistics], str]:
-        return lambda memory: _format_value(name, getattr(memory, name))
-
-    def format_ratio(name: str) -> Callable[[MemoryStatistics], str]:
-        return lambda memory: f"{getattr(memory, name):.1%}"
-
-    rows = [["", *columns]]
-    rows += [row(field.name, format_field(field.name)) for field in fields(MemoryStatistics)]
-    rows += [row(name, format_ratio(name)) for name in _RATIOS]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    )
+def memory_sheet(columns: Mapping[str, MemoryStatistics]) -> Sheet:
+    """Return figures as a table: amounts as now (peak), then counts, then ratios; a column for each name."""
+    sheet = Sheet("memory", ["", *columns])
+    for field in fields(MemoryStatistics):
+        cells = [_format_value(field.name, getattr(memory, field.name)) for memory in columns.values()]
+        sheet.rows.append([field.name.replace("_ns", "_time").replace("_", " "), *cells])
+    for name in _RATIOS:
+        sheet.rows.append([name.replace("_", " "), *(f"{getattr(memory, name):.1%}" for memory in columns.values())])
+    return sheet
 
 
 def _format_value(name: str, value: ByteStatistic | int) -> str:

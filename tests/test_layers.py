@@ -24,12 +24,14 @@ PYTHON_LAYERS = (
     ("_api",),
     ("_hook", "_tensor", "_allocation"),
     ("_global",),
-    ("_pool",),
-    ("_cpu", "_options", "_statistics"),
+    ("_pool", "_scope", "_snapshot"),
+    ("_scope_statistics",),
+    ("_cpu", "_options", "_runs", "_statistics"),
     ("_backend", "_callbacks", "_upstream"),
     ("_lib",),
-    ("_errors",),
-    ("_machine", "_registry", "_units"),
+    ("_errors", "_gpus", "_host"),
+    ("_cuda_driver", "_machine", "_nvml", "_registry", "_sheets"),
+    ("_units",),
 )
 COMPILED = "_core"  # imported by _lib alone
 

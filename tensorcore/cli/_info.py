@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import tensorcore as tc
 from tensorcore._backend import find_backend, why_unavailable
-from tensorcore._machine import physical_memory
 from tensorcore.cli import _machine
 from tensorcore.cli._tables import Sheet, bytes_text, show
 
@@ -23,14 +22,14 @@ def info_command(options: argparse.Namespace) -> int:
     """Print the facts as tables, or as JSON with ``--json``; always 0."""
     facts = collect()
     if options.json:
-        print(json.dumps(facts, indent=1))
+        print(json.dumps(facts | {"statistics": facts["statistics"].as_dict()}, indent=1))
     else:
         show(_sheets(facts))
     return 0
 
 
 def collect() -> dict[str, Any]:
-    """Every fact, by name; None where the system doesn't say. Sizes in bytes."""
+    """Every fact, by name; None where the system doesn't say. Sizes in bytes. The statistics are the package's own object."""
     return {
         "tensorcore": tc.__version__,
         "python": {
@@ -46,9 +45,8 @@ def collect() -> dict[str, Any]:
         "page_bytes": mmap.PAGESIZE,
         "huge_pages": _machine.huge_pages(),
         "numa_nodes": _machine.numa_nodes(),
-        "memory_bytes": physical_memory(),
         "limits": _machine.resource_limits(),
-        "cgroup_memory": _machine.cgroup_memory(),
+        "statistics": tc.statistics(),
     }
 
 
@@ -56,6 +54,7 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "cupy": ("cupy", "cupy-cuda13x", "cupy-cuda12x"),
     "cffi": ("cffi",),
+    "nvidia-ml-py": ("nvidia-ml-py",),
     "matplotlib": ("matplotlib",),
 }
 
@@ -89,7 +88,7 @@ def _hook() -> str:
 
 
 def _sheets(facts: dict[str, Any]) -> list[Sheet]:
-    python, cpu, huge, cgroup = facts["python"], facts["cpu"], facts["huge_pages"], facts["cgroup_memory"]
+    python, cpu, huge = facts["python"], facts["cpu"], facts["huge_pages"]
     versions = [[name, version or "not installed"] for name, version in facts["packages"].items()]
     threaded = " (free-threaded)" if python["free_threaded"] else ""
     installation = Sheet(
@@ -100,7 +99,6 @@ def _sheets(facts: dict[str, Any]) -> list[Sheet]:
         + [["NumPy hook", facts["hook"]]],
         numbers=False,
     )
-    limit = "none" if cgroup["limit"] is None else bytes_text(cgroup["limit"])
     machine = Sheet(
         "machine",
         ["what", "value"],
@@ -109,19 +107,14 @@ def _sheets(facts: dict[str, Any]) -> list[Sheet]:
             ["CPU", cpu["name"]],
             ["cores", f"{cpu['usable']} usable of {cpu['present']}"],
             ["SIMD", cpu["simd"] or "unknown"],
-            ["memory", bytes_text(facts["memory_bytes"])],
             ["page", bytes_text(facts["page_bytes"])],
             ["huge page", _huge_text(huge)],
             ["NUMA nodes", str(facts["numa_nodes"] or "unknown")],
             *([name, "unlimited" if value is None else bytes_text(value)] for name, value in facts["limits"].items()),
-            [
-                "cgroup memory",
-                f"{cgroup['version']}: limit {limit}, used {bytes_text(cgroup['used'])}" if cgroup["version"] else "no cgroup",
-            ],
         ],
         numbers=False,
     )
-    return [installation, machine]
+    return [installation, machine, *facts["statistics"].machine_sheets()]
 
 
 def _huge_text(huge: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What the machine offers, read without ever failing: CPU, pages, NUMA nodes, limits.
 
-Each reader returns None where the system doesn't say (macOS has no /proc, a container no cgroup files).
+Each reader returns None where the system doesn't say (macOS has no /proc).
 """
 
 from __future__ import annotations
@@ -11,19 +11,10 @@ import re
 import resource
 from pathlib import Path
 
-from tensorcore._machine import cgroup_limit, physical_memory
+from tensorcore._machine import read_text
 
-_CGROUP = Path("/sys/fs/cgroup")
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _SIMD = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("sse4_2", "SSE4.2"), ("sve", "SVE"), ("asimd", "NEON"))
-
-
-def read_text(path: str | Path) -> str | None:
-    """The stripped content of a small file, or None where it can't be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
 
 
 def cpu_name() -> str:
@@ -85,27 +76,3 @@ def resource_limits() -> dict[str, int | None]:
 def _soft_limit(name: str) -> int | None:
     soft, _ = resource.getrlimit(getattr(resource, name))
     return None if soft == resource.RLIM_INFINITY else soft
-
-
-def cgroup_memory() -> dict[str, int | str | None]:
-    """The memory cgroup of this process: its version, the lowest limit up to the root (None: none), and its use, in bytes."""
-    for line in (read_text("/proc/self/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return {"version": "v1", "limit": _cgroup_limit(), "used": _used(_CGROUP / "memory", path, "memory.usage_in_bytes")}
-    for line in (read_text("/proc/self/cgroup") or "").splitlines():
-        if line.startswith("0::"):
-            return {"version": "v2", "limit": _cgroup_limit(), "used": _used(_CGROUP, line[3:], "memory.current")}
-    return {"version": None, "limit": None, "used": None}
-
-
-def _cgroup_limit() -> int | None:
-    """None where the limit is above what the machine has: version 1 says 'none' by a number next to 2**63."""
-    limit = cgroup_limit()
-    return limit if limit is not None and limit < physical_memory() else None
-
-
-def _used(root: Path, path: str, name: str) -> int | None:
-    here = root / path.lstrip("/")
-    text = read_text((here if here.is_dir() else root) / name)  # inside a container the path is the host's
-    return int(text) if text and text.isdigit() else None

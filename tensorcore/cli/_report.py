@@ -1,12 +1,11 @@
 """The report of ``tensorcore run``: what the pools and the process did, as a few lines, as HTML or as JSON.
 
-Page faults, CPU and peak RSS are the whole process's, its imports included; the pools' figures are the program's alone.
+The process's figures include its imports; the pools' figures are the program's alone. CPU and wall time are the program's.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from dataclasses import dataclass, fields
@@ -32,9 +31,6 @@ class Figures:
     numpy: str
     wall_s: float
     cpu_s: float
-    minor_faults: int
-    major_faults: int
-    peak_rss_bytes: int
     statistics: tc.Statistics
 
 
@@ -52,16 +48,12 @@ class Report:
     def finish(self, numpy: str) -> Figures:
         """The program has ended; ``numpy`` says what became of NumPy's memory."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         return Figures(
             program=self._program,
             tensorcore=tc.__version__,
             numpy=numpy,
             wall_s=wall,
             cpu_s=cpu,
-            minor_faults=usage.ru_minflt,
-            major_faults=usage.ru_majflt,
-            peak_rss_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
             statistics=tc.statistics(),
         )
 
@@ -82,7 +74,7 @@ def write_report(figures: Figures, path: Path | None, stream: IO[str] | None) ->
 
 
 def sheets(figures: Figures) -> list[Sheet]:
-    """The report's tables: memory, and the size classes with the most traffic."""
+    """The report's tables: memory, the size classes with the most traffic, scopes, the process, and the cards."""
     s = figures.statistics.merged
     lines = (("requested", s.requested), ("allocated", s.allocated), ("reserved", s.reserved), ("cached", s.cached))
     memory = Sheet(
@@ -96,19 +88,17 @@ def sheets(figures: Figures) -> list[Sheet]:
                 f"{seconds_text(s.upstream_ns / 1e9)} in {s.upstream_calls:,} upstream calls"
             ),
             f"fragmentation: internal {percent_text(s.internal_fragmentation)}, external {percent_text(s.external_fragmentation)}",
-            (
-                f"page faults {figures.minor_faults:,} minor, {figures.major_faults:,} major; wall {seconds_text(figures.wall_s)}, "
-                f"CPU {seconds_text(figures.cpu_s)}, peak RSS {bytes_text(figures.peak_rss_bytes)}"
-            ),
+            f"wall {seconds_text(figures.wall_s)}, CPU {seconds_text(figures.cpu_s)}",
         ],
     )
+    machine = figures.statistics.machine_sheets()
     if not s.allocation_count:
-        return [memory]
+        return [memory, *machine]
     classes = Sheet("size classes with the most bytes handed out", ["block", "allocations", "thread-cache hits", "live", "cached"])
     for c in _busiest(figures)[:_SIZES_SHOWN]:
         hits = percent_text(c.hits / c.allocations) if c.allocations else "-"
         classes.rows.append([bytes_text(c.block_size), f"{c.allocations:,}", hits, f"{c.live:,}", f"{c.cached:,}"])
-    return [memory, classes]
+    return [memory, classes, *machine]
 
 
 def _busiest(figures: Figures) -> list[SizeClassStatistics]:
