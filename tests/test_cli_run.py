@@ -211,7 +211,8 @@ def test_json_report_holds_the_statistics_of_the_programs_arrays(tmp_path: Path)
     assert merged["allocation_count"] >= 20
     assert merged["requested"]["peak"] >= 16_000_000
     assert merged["reserved"]["peak"] >= merged["allocated"]["peak"] >= merged["requested"]["peak"]
-    assert report["minor_faults"] > 0
+    assert report["statistics"]["host"]["minor_faults"] > 0
+    assert {"scopes", "gpus", "gpu_reasons"} < report["statistics"].keys()
 
 
 def test_html_report_is_one_file_with_tables_and_a_picture(tmp_path: Path) -> None:
