@@ -101,11 +101,11 @@ class _Questions:
             self.reasons.append(f"{what}: {_describe(error)}")
             return None
 
-    def ask_first(self, what: str, *questions: tuple[Any, ...]) -> Any | None:
+    def ask_first(self, what: str, *questions: tuple[Any, ...], whole: bool = False) -> Any | None:
         """Return the first answer there is: for functions that newer drivers have and older ones lack."""
         before = len(self.reasons)
         for function, *arguments in questions:
-            answer = self.ask(what, function, *arguments)
+            answer = self.ask(what, function, *arguments, whole=whole)
             if answer is not None:
                 del self.reasons[before:]
                 return answer
@@ -153,7 +153,8 @@ def _read_figures(card: _Questions, index: int, mig: bool) -> Card:
     if memory is not None and not hasattr(memory, "reserved"):
         card.reasons.append("memory of the driver: this driver does not tell it apart")
     utilization = card.ask("utilization", "nvmlDeviceGetUtilizationRates")
-    temperature = card.ask("temperature", "nvmlDeviceGetTemperature", _CORE_SENSOR, whole=True)
+    sensors = (("nvmlDeviceGetTemperatureV", _CORE_SENSOR), ("nvmlDeviceGetTemperature", _CORE_SENSOR))
+    temperature = card.ask_first("temperature", *sensors, whole=True)
     ecc = card.ask("ECC", "nvmlDeviceGetEccMode", whole=True)
     corrected, uncorrected = _read_ecc_errors(card) if ecc is not None and ecc[0] else (None, None)
     processes = _read_processes(card)

@@ -1,8 +1,9 @@
 """Open runs: stretches of a thread's time in which it is measured what the thread asks of the pools; a stack per thread.
 
-The core keeps one peak per thread and pool: every entry and exit reads it, gives it to the innermost run and begins it anew, so
-runs may end in any order. An entry or exit costs about 2 µs, and 1 µs for each open pool. Limit: lost is what a thread did with a
-pool that another thread closes meanwhile, and what it frees after a close.
+The core keeps one peak per thread and pool: every entry and exit reads it, gives it to the innermost run and begins it anew, so runs may
+end in any order. A run costs about 10 µs with one open pool, and 3 µs for each further one:
+python -m timeit -s 'import tensorcore as tc; pool = tc.MemoryPool(); scope = tc.scope("s")' 'with scope: pass'
+Limit: lost is what a thread did with a pool that another thread closes meanwhile, and what it frees after a close.
 """
 
 from __future__ import annotations
@@ -49,7 +50,13 @@ class Reading(NamedTuple):
 
     def beside(self, other: Reading) -> Reading:
         """Return both together, for two pools in the same time."""
-        return Reading(*map(sum, zip(self, other, strict=True)))
+        return Reading(
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+            self.peak + other.peak,
+            self.allocations + other.allocations,
+            self.deallocations + other.deallocations,
+        )
 
     def then(self, later: Reading) -> Reading:
         """Return both together, one after the other."""
@@ -150,7 +157,7 @@ def _join(parts: Iterable[tuple[str, Reading]]) -> Parts:
     devices: Parts = {"": NOTHING}
     for device, part in parts:
         if part != NOTHING:
-            devices[device] = devices.get(device, NOTHING).beside(part)
+            devices[device] = devices[device].beside(part) if device in devices else part
             devices[""] = devices[""].beside(part)
     return devices
 

@@ -1,6 +1,6 @@
 """`scope`: measures what one thread allocates inside a with-block, or inside the calls of a decorated function.
 
-What runs inside costs nothing more than before; see `_runs` for what an entry and an exit cost.
+What runs inside costs nothing more than before; a run costs about 10 µs (see `_runs`).
 """
 
 from __future__ import annotations

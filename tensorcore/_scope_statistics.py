@@ -84,20 +84,26 @@ class RunSum:
             if self._merging != threading.get_ident():  # else the collector has interrupted this very loop, which will go on
                 self._merging = threading.get_ident()
                 while self._pending:
-                    self._statistics = _merge(self._statistics, self._pending.popleft())
+                    runs = [self._pending.popleft() for _ in range(len(self._pending))]
+                    self._statistics = _merge(self._statistics, runs)
                 self._merging = None
         return self._statistics
 
 
-def _merge(statistics: ScopeStatistics, run: FinishedRun) -> ScopeStatistics:
+def _merge(statistics: ScopeStatistics, runs: Sequence[FinishedRun]) -> ScopeStatistics:
+    sums: dict[str, Reading] = {}
+    for run in runs:
+        for device, part in run.parts.items():
+            before = sums.get(device)
+            sums[device] = part if before is None else before.beside(part)._replace(peak=max(before.peak, part.peak))
     devices = {entry.device: entry for entry in statistics.devices}
-    for device, part in run.parts.items():
+    for device, part in sums.items():
         if device:
             devices[device] = _plus(devices.get(device, ScopeDeviceStatistics(device)), part)
     return replace(
-        _plus(statistics, run.parts[""]),
-        runs=statistics.runs + 1,
-        seconds=statistics.seconds + run.seconds,
+        _plus(statistics, sums[""]),
+        runs=statistics.runs + len(runs),
+        seconds=statistics.seconds + sum(run.seconds for run in runs),
         devices=tuple(devices[device] for device in sorted(devices)),
     )
 
