@@ -1,7 +1,7 @@
 """Open runs: stretches of a thread's time in which it is measured what the thread asks of the pools; a stack per thread.
 
-The core keeps one peak per thread and pool: every entry and exit reads it, gives it to the innermost run and begins it anew, so runs may
-end in any order. A run costs about 10 µs with one open pool, and 3 µs for each further one:
+The core keeps one peak per thread and pool: every entry and exit reads it, gives it to the innermost run and begins it anew,
+so runs may end in any order. A run costs about 10 µs with one open pool, and 3 µs for each further one:
 python -m timeit -s 'import tensorcore as tc; pool = tc.MemoryPool(); scope = tc.scope("s")' 'with scope: pass'
 Limit: lost is what a thread did with a pool that another thread closes meanwhile, and what it frees after a close.
 """

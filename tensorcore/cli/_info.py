@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 def info_command(options: argparse.Namespace) -> int:
     """Print the facts as tables, or as JSON with ``--json``; always 0."""
-    facts = collect()
+    statistics = tc.statistics()
+    facts = collect(statistics)
     if options.json:
-        print(json.dumps(facts | {"statistics": facts["statistics"].as_dict()}, indent=1))
+        print(json.dumps(facts, indent=1))
     else:
-        show(_sheets(facts))
+        show([*_sheets(facts), *statistics.machine_sheets()])
     return 0
 
 
-def collect() -> dict[str, Any]:
-    """Every fact, by name; None where the system doesn't say. Sizes in bytes. The statistics are the package's own object."""
+def collect(statistics: tc.Statistics | None = None) -> dict[str, Any]:
+    """Every fact, by name, ready for JSON; None where the system doesn't say. Sizes in bytes."""
     return {
         "tensorcore": tc.__version__,
         "python": {
@@ -46,7 +47,7 @@ def collect() -> dict[str, Any]:
         "huge_pages": _machine.huge_pages(),
         "numa_nodes": _machine.numa_nodes(),
         "limits": _machine.resource_limits(),
-        "statistics": tc.statistics(),
+        "statistics": (statistics or tc.statistics()).as_dict(),
     }
 
 
@@ -114,7 +115,7 @@ def _sheets(facts: dict[str, Any]) -> list[Sheet]:
         ],
         numbers=False,
     )
-    return [installation, machine, *facts["statistics"].machine_sheets()]
+    return [installation, machine]
 
 
 def _huge_text(huge: dict[str, Any]) -> str:
