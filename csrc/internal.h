@@ -193,8 +193,7 @@ struct tci_cache {
   uint64_t requested_in, requested_mark;
   int64_t requested_high;
   uint64_t large_in, large_out; /* capacities of large blocks */
-  int64_t thread_high;   /* of requested bytes, since the thread's peak was set: as of the last publication */
-  tc_thread_stats begin; /* the counters when its thread took it over; requested_peak is unused */
+  tc_thread_stats own; /* the counters when its thread took it over; the high since the thread's peak was set, as last published */
 };
 
 /* A bin's offset in its cache is what tables and runs hold: the fast path adds it and is there. */
@@ -443,9 +442,6 @@ void tci_registry_lock(void), tci_registry_unlock(void);
 void tci_registry_each(void (*visit)(tc_pool *pool)); /* the lock is held */
 void tci_registry_after_fork(void);                   /* in the child */
 
-/* ---- thread_stats.c: what one thread did ------------------------------------------------------------------------------------------ */
-void tci_thread_stats_begin(tci_cache *cache); /* a thread takes over what another left: its own figures begin at 0 */
-
 /* ---- scavenger.c: a thread that returns what stays unused ------------------------------------------------------------------------ */
 void tci_scavenger_wake(tc_pool *pool); /* there is, or will be, something to return */
 typedef enum tci_fork_phase { FORK_PREPARE, FORK_PARENT, FORK_CHILD } tci_fork_phase;
@@ -472,14 +468,11 @@ static inline bool tci_large_fits(const tci_run *run, size_t nbytes) {
   return run->capacity >= nbytes && run->capacity - nbytes <= (nbytes >> 4) + TCI_PAGE;
 }
 
-/* ---- stats.c ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- stats.c, thread_stats.c ------------------------------------------------------------------------------------------------------- */
 void tci_stats_publish(tci_cache *cache); /* by its thread: currents and peaks to the pool */
-void tci_stats_publish_bin(tci_cache *cache, unsigned bin);
-void tci_stats_publish_requested(tci_cache *cache);
+void tci_stats_publish_bin(tci_cache *cache, unsigned bin), tci_stats_publish_requested(tci_cache *cache);
+void tci_thread_stats_begin(tci_cache *cache); /* a thread takes over what another left: its own figures begin at 0 */
 void tci_stats_sum(const tci_cache *cache, tc_stats *stats); /* adds the cache's totals and counts */
-static inline int64_t tci_stats_requested(const tci_cache *cache) { /* now: bytes */
-  return LOAD(cache->requested_high) - (int64_t)(LOAD(cache->requested_mark) - LOAD(cache->requested_in));
-}
 static inline void tci_stats_in(tci_cache *cache, size_t requested) { /* by its thread */
   uint64_t in = LOAD(cache->requested_in) + requested;
   STORE(cache->requested_in, in);

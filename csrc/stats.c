@@ -13,17 +13,21 @@ static void raise_to(uint64_t *peak, int64_t value) {
     continue;
 }
 
+static int64_t requested_now(const tci_cache *cache) {
+  return LOAD(cache->requested_high) - (int64_t)(LOAD(cache->requested_mark) - LOAD(cache->requested_in));
+}
+
 /* How far the cache's requested bytes rose above what it published. */
 static int64_t requested_above(const tci_cache *cache) {
   int64_t high = LOAD(cache->requested_high);
-  return (high == LOAD(cache->high_ignored) ? tci_stats_requested(cache) : high) - LOAD(cache->requested_seen);
+  return (high == LOAD(cache->high_ignored) ? requested_now(cache) : high) - LOAD(cache->requested_seen);
 }
 
 void tci_stats_publish_requested(tci_cache *cache) {
   tc_pool *pool = cache->pool;
-  int64_t current = tci_stats_requested(cache), before = ADD(pool->requested, current - cache->requested_seen);
+  int64_t current = requested_now(cache), before = ADD(pool->requested, current - cache->requested_seen);
   raise_to(&pool->requested_peak, before + requested_above(cache));
-  if (cache->requested_high > cache->thread_high) cache->thread_high = cache->requested_high;
+  if (cache->requested_high > cache->own.requested_peak) cache->own.requested_peak = cache->requested_high;
   STORE(cache->requested_seen, current);
   STORE(cache->requested_high, current);
   STORE(cache->requested_mark, cache->requested_in);
@@ -64,7 +68,7 @@ void tci_stats_reserved(tc_pool *pool) {
 
 void tci_stats_sum(const tci_cache *cache, tc_stats *stats) {
   stats->requested.total_allocated += LOAD(cache->requested_in);
-  stats->requested.total_freed += LOAD(cache->requested_in) - (uint64_t)tci_stats_requested(cache);
+  stats->requested.total_freed += LOAD(cache->requested_in) - (uint64_t)requested_now(cache);
   stats->allocated.total_allocated += LOAD(cache->large_in);
   stats->allocated.total_freed += LOAD(cache->large_out);
   for (unsigned bin = 0; bin < TCI_BINS; bin++) {

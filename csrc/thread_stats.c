@@ -13,17 +13,17 @@ static tc_thread_stats since_ever(const tci_cache *cache) { /* with the cache's 
                            .deallocation_count = sum.deallocation_count};
 }
 
-static int64_t current_at_begin(const tci_cache *cache) { return (int64_t)(cache->begin.requested_in - cache->begin.requested_out); }
+static int64_t current_at_begin(const tci_cache *cache) { return (int64_t)(cache->own.requested_in - cache->own.requested_out); }
 
 static int64_t peak(const tci_cache *cache) {
   int64_t high = cache->requested_high;
-  return (high > cache->thread_high ? high : cache->thread_high) - current_at_begin(cache);
+  return (high > cache->own.requested_peak ? high : cache->own.requested_peak) - current_at_begin(cache);
 }
 
 void tci_thread_stats_begin(tci_cache *cache) { /* of no thread: nobody moves its blocks */
-  cache->begin = since_ever(cache);
   tci_stats_publish_requested(cache);
-  cache->thread_high = current_at_begin(cache);
+  cache->own = since_ever(cache);
+  cache->own.requested_peak = current_at_begin(cache);
 }
 
 void tc_pool_thread_stats(const tc_pool *pool, tc_thread_stats *stats) {
@@ -33,18 +33,19 @@ void tc_pool_thread_stats(const tc_pool *pool, tc_thread_stats *stats) {
   bool entered = tci_cache_enter_wait(cache); /* false: the pool was closed, and nobody moves its blocks */
   *stats = since_ever(cache);
   if (entered) tci_cache_exit(cache->thread);
-  stats->requested_in -= cache->begin.requested_in;
-  stats->requested_out -= cache->begin.requested_out;
-  stats->allocation_count -= cache->begin.allocation_count;
-  stats->deallocation_count -= cache->begin.deallocation_count;
+  stats->requested_in -= cache->own.requested_in;
+  stats->requested_out -= cache->own.requested_out;
+  stats->allocation_count -= cache->own.allocation_count;
+  stats->deallocation_count -= cache->own.deallocation_count;
   stats->requested_peak = peak(cache);
 }
 
 int64_t tc_pool_thread_set_peak(tc_pool *pool, int64_t value) {
   tci_cache *cache = tci_tls->caches[pool->index];
   if (!cache) return 0;
-  int64_t old = peak(cache), current = tci_stats_requested(cache), begin = current_at_begin(cache);
-  tci_stats_publish_requested(cache); /* the pool's peak keeps what it has seen */
-  cache->thread_high = value > current - begin ? value + begin : current;
+  int64_t old = peak(cache), begin = current_at_begin(cache);
+  tci_stats_publish_requested(cache); /* the pool's peak keeps what it has seen, and the thread's high becomes what it holds */
+  int64_t current = cache->requested_high;
+  cache->own.requested_peak = value > current - begin ? value + begin : current;
   return old;
 }
