@@ -87,6 +87,26 @@ static inline bool sample_verify(const void *block, size_t nbytes, size_t kept, 
 /* ---- pools ---------------------------------------------------------------------------------------------------------------------- */
 
 /* A pool that keeps what it has unless it is told otherwise, so that a test's figures do not move under it. */
+static inline tc_upstream *fake_upstream(tc_fake_options options) {
+  tc_upstream *upstream = NULL;
+  CHECK_STATUS(tc_upstream_fake_create(&options, &upstream), TC_OK, "a fake upstream is made");
+  return upstream;
+}
+
+static inline tc_fake_counts counts_of(const tc_upstream *upstream) {
+  tc_fake_counts counts;
+  tc_upstream_fake_counts(upstream, &counts);
+  return counts;
+}
+
+/* No pool uses it any more. */
+static inline void check_returned(tc_upstream *upstream) {
+  tc_fake_counts counts = counts_of(upstream);
+  CHECK_EQUAL(counts.live_bytes, 0, "everything went back upstream");
+  CHECK_EQUAL(counts.errors, 0, "only what came from upstream went back, whole");
+  tc_upstream_fake_destroy(upstream);
+}
+
 static inline tc_pool *pool_over(const tc_upstream *upstream) {
   tc_pool_options options;
   tc_pool *pool = NULL;

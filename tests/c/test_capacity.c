@@ -1,38 +1,17 @@
 /* test_capacity.c - what a pool holds from upstream: initial capacity, reserve, limit, trim and decay. */
 #include "support.h"
 
-static tc_upstream *made_up_upstream(void) {
-  tc_fake_options options = {.backing = NULL};
-  tc_upstream *upstream = NULL;
-  CHECK_STATUS(tc_upstream_fake_create(&options, &upstream), TC_OK, "a fake upstream is made");
-  return upstream;
-}
-
-static uint64_t allocate_calls(const tc_upstream *upstream) {
-  tc_fake_counts counts;
-  tc_upstream_fake_counts(upstream, &counts);
-  return counts.allocate_calls;
-}
-
-static void check_returned(tc_upstream *upstream) {
-  tc_fake_counts counts;
-  tc_upstream_fake_counts(upstream, &counts);
-  CHECK_EQUAL(counts.live_bytes, 0, "everything went back upstream");
-  CHECK_EQUAL(counts.errors, 0, "only what came from upstream went back, whole");
-  tc_upstream_fake_destroy(upstream);
-}
-
 static void initial_capacity_preallocates_the_eleven_sizes(void) {
   static const size_t capacities[] = {256 * KiB, 2 * MiB, 16 * MiB, 100 * MiB};
   for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
-    tc_upstream *upstream = made_up_upstream();
+    tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
     tc_pool_options options;
     tc_pool *pool;
     tc_pool_options_init(&options);
     options.upstream = upstream;
     options.initial_capacity = capacities[i];
     CHECK_STATUS(tc_pool_create(&options, &pool), TC_OK, "a pool of %zu bytes is made", capacities[i]);
-    uint64_t before = allocate_calls(upstream);
+    uint64_t before = counts_of(upstream).allocate_calls;
     CHECK(stats_of(pool).reserved.current >= capacities[i], "%" PRIu64 " bytes are reserved of the %zu asked for",
           stats_of(pool).reserved.current, capacities[i]);
     for (size_t nbytes = 64; nbytes <= 65536; nbytes *= 2) {
@@ -40,7 +19,7 @@ static void initial_capacity_preallocates_the_eleven_sizes(void) {
       CHECK(block != NULL, "a preallocated block of %zu bytes is to be had", nbytes);
       CHECK_STATUS(tc_pool_free(pool, block), TC_OK, "it is freed");
     }
-    CHECK_EQUAL(allocate_calls(upstream), before, "the eleven sizes need no upstream call on their first use");
+    CHECK_EQUAL(counts_of(upstream).allocate_calls, before, "the eleven sizes need no upstream call on their first use");
     CHECK_EQUAL(stats_of(pool).misses, 0, "none of them went upstream");
     CHECK_EQUAL(stats_of(pool).hits, 11, "each of them was a hit");
     check_empties(pool);
@@ -50,7 +29,7 @@ static void initial_capacity_preallocates_the_eleven_sizes(void) {
 }
 
 static void reserve_is_a_total_not_an_addition(void) {
-  tc_upstream *upstream = made_up_upstream();
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
   tc_pool_options options;
   tc_pool *pool;
   tc_pool_options_init(&options);
@@ -64,10 +43,10 @@ static void reserve_is_a_total_not_an_addition(void) {
   CHECK_STATUS(tc_pool_reserve(pool, 1), TC_OK, "a smaller reservation is met already");
   CHECK_STATUS(tc_pool_reserve(pool, 0), TC_OK, "a reservation of nothing is met already");
   CHECK_EQUAL(stats_of(pool).reserved.current, reserved, "a met reservation changes nothing");
-  uint64_t before = allocate_calls(upstream);
+  uint64_t before = counts_of(upstream).allocate_calls;
   void *blocks[24];
   for (size_t i = 0; i < 24; i++) CHECK((blocks[i] = tc_pool_alloc(pool, MiB)) != NULL, "a reserved MiB is to be had");
-  CHECK_EQUAL(allocate_calls(upstream), before, "24 of 32 reserved MiB need no upstream call");
+  CHECK_EQUAL(counts_of(upstream).allocate_calls, before, "24 of 32 reserved MiB need no upstream call");
   for (size_t i = 0; i < 24; i++) CHECK_STATUS(tc_pool_free(pool, blocks[i]), TC_OK, "it is freed");
   check_empties(pool);
   tc_pool_destroy(pool);
@@ -79,7 +58,7 @@ static void a_limit_is_never_crossed(void) {
   enum { LIMIT = 32 * 1024 * 1024, MOST = LIMIT / 64 };
   static void *blocks[MOST + 1];
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-    tc_upstream *upstream = made_up_upstream();
+    tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
     tc_pool *pool = pool_over(upstream);
     CHECK_EQUAL(tc_pool_limit(pool), 0, "a pool has no limit unless it is given one");
     CHECK_EQUAL(tc_pool_set_limit(pool, LIMIT), 0, "setting a limit returns the old one");
@@ -103,7 +82,7 @@ static void a_limit_is_never_crossed(void) {
 }
 
 static void a_lower_limit_trims_then_refuses_growth(void) {
-  tc_upstream *upstream = made_up_upstream();
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
   tc_pool *pool = pool_over(upstream);
   void *kept = tc_pool_alloc(pool, 16 * MiB), *freed = tc_pool_alloc(pool, 64 * MiB);
   CHECK(kept != NULL && freed != NULL, "80 MiB are to be had");
@@ -127,7 +106,7 @@ static void a_lower_limit_trims_then_refuses_growth(void) {
 
 static void trim_keeps_what_it_is_told_to(void) {
   enum { COUNT = 64 };
-  tc_upstream *upstream = made_up_upstream();
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
   tc_pool *pool = pool_over(upstream);
   void *blocks[COUNT];
   for (size_t i = 0; i < COUNT; i++) CHECK((blocks[i] = tc_pool_alloc(pool, 2 * MiB)) != NULL, "2 MiB are to be had");

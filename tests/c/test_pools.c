@@ -2,24 +2,9 @@
 #include "overlap.h"
 #include "support.h"
 
-static tc_upstream *fake_upstream(const tc_upstream *backing) {
-  tc_fake_options options = {.backing = backing};
-  tc_upstream *upstream = NULL;
-  CHECK_STATUS(tc_upstream_fake_create(&options, &upstream), TC_OK, "a fake upstream is made");
-  return upstream;
-}
-
-static void check_returned(tc_upstream *upstream) {
-  tc_fake_counts counts;
-  tc_upstream_fake_counts(upstream, &counts);
-  CHECK_EQUAL(counts.live_bytes, 0, "everything went back upstream");
-  CHECK_EQUAL(counts.errors, 0, "only what came from upstream went back, whole");
-  tc_upstream_fake_destroy(upstream);
-}
-
 static void a_pool_has_the_name_and_upstream_it_was_given(void) {
   static const char long_name[] = "a name of more than sixty-three characters, of which only the first sixty-three are kept";
-  tc_upstream *upstream = fake_upstream(NULL);
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
   tc_pool_options options;
   tc_pool *named, *unnamed;
   tc_pool_options_init(&options);
@@ -87,7 +72,7 @@ static void a_hundred_pools_work_side_by_side(void) {
 static void one_pool_too_many_is_refused(void) {
   static tc_pool *pools[TC_MAX_POOLS + 1];
   static void *blocks[TC_MAX_POOLS + 1];
-  tc_upstream *upstream = fake_upstream(NULL);
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = NULL});
   tc_pool_options options;
   size_t count = 0;
   tc_status status = TC_OK;
@@ -114,7 +99,7 @@ static void one_pool_too_many_is_refused(void) {
 }
 
 static void cycles_of_pools_leak_nothing(void) {
-  tc_upstream *upstream = fake_upstream(tc_upstream_os());
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = tc_upstream_os()});
   uint64_t metadata = 0;
   size_t resident = 0;
   for (size_t cycle = 0; cycle < 2000 / SLOWER; cycle++) {
@@ -153,7 +138,7 @@ static void cycles_of_pools_leak_nothing(void) {
 static void blocks_outlive_their_pool(void) {
   static const size_t sizes[] = {0, 1, 100, 5000, 70000, 900000, 10000000};
   enum { COUNT = sizeof sizes / sizeof *sizes };
-  tc_upstream *upstream = fake_upstream(tc_upstream_os());
+  tc_upstream *upstream = fake_upstream((tc_fake_options){.backing = tc_upstream_os()});
   tc_pool *pool = pool_over(upstream);
   void *blocks[COUNT];
   for (size_t i = 0; i < COUNT; i++) {

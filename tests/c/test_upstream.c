@@ -9,24 +9,6 @@ typedef struct held {
   size_t nbytes;
 } held;
 
-static tc_upstream *fake_upstream(tc_fake_options options) {
-  tc_upstream *upstream = NULL;
-  CHECK_STATUS(tc_upstream_fake_create(&options, &upstream), TC_OK, "a fake upstream is made");
-  return upstream;
-}
-
-static tc_fake_counts counts_of(const tc_upstream *upstream) {
-  tc_fake_counts counts;
-  tc_upstream_fake_counts(upstream, &counts);
-  return counts;
-}
-
-static void check_returned(tc_upstream *upstream) {
-  CHECK_EQUAL(counts_of(upstream).live_bytes, 0, "everything went back upstream");
-  CHECK_EQUAL(counts_of(upstream).errors, 0, "only what came from upstream went back, whole");
-  tc_upstream_fake_destroy(upstream);
-}
-
 static void made_up_addresses_are_never_touched(void) {
   static held slots[SLOTS];
   uint64_t seed = 41;
