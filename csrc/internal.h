@@ -260,6 +260,7 @@ struct tc_pool {
   uint64_t misses, upstream_calls, upstream_ns, purged_bytes;
   uint64_t retries, failures, refused;
   size_t used_pages, dirty_pages, free_pages, largest_free; /* the heap's, copied for readers without the lock */
+  size_t pages_seen; /* used and dirty ones, when pressure.c last looked */
   tci_learner learner;
   tci_heap heap;
   tci_depot depots[TCI_BINS];
@@ -327,6 +328,7 @@ bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled); /* of this ve
 bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least); /* a segment for a run of at_least bytes, better nbytes */
 void tci_segment_release(tc_pool *pool, tci_run *whole); /* a RUN_BUSY run that is its whole segment */
 int tci_upstream_purge(tc_pool *pool, uintptr_t address, size_t nbytes);
+extern void (*tci_before_segment)(tc_pool *pool, size_t nbytes); /* of host memory; set by pressure.c, which stands above. No lock is held */
 
 /* ---- heap.c: runs inside segments; lock held by the caller ----------------------------------------------------------------------- */
 void tci_heap_lock(tc_pool *pool), tci_heap_unlock(tc_pool *pool);
@@ -410,6 +412,11 @@ void tci_registry_unpin(tc_pool *pool);
 void tci_registry_lock(void), tci_registry_unlock(void);
 void tci_registry_each(void (*visit)(tc_pool *pool)); /* the lock is held */
 void tci_registry_after_fork(void);                   /* in the child */
+
+/* ---- pressure.c: a control group's limit ------------------------------------------------------------------------------------------- */
+void tci_pressure_init(void);
+void tci_pressure_check(tc_pool *pool); /* on a slow path, no lock held */
+uint64_t tci_pressure_watch(void); /* gives back where little is left; when to look again in ns, 0: no sooner than for another reason */
 
 /* ---- scavenger.c: a thread that returns what stays unused ------------------------------------------------------------------------ */
 void tci_scavenger_wake(tc_pool *pool); /* there is, or will be, something to return */

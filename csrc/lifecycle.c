@@ -65,6 +65,7 @@ tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
   if (!options) options = &defaults;
   if (!result || options->numa_node != -1 || options->decay != options->decay) return TC_INVALID_ARGUMENT;
   tci_fork_register();
+  tci_pressure_init();
   tc_pool *pool = tci_meta_alloc(META_OTHER, sizeof *pool);
   if (!pool) return TC_OUT_OF_MEMORY;
   pool_init(pool, options);

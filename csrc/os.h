@@ -1,4 +1,4 @@
-/* os.h - every call of the operating system that the core makes, behind one header. Implemented by os_posix.c.
+/* os.h - every call of the operating system that the core makes, behind one header. Implemented by os_posix.c and os_cgroup.c.
  *
  * What a kernel offers is probed at run time, never assumed. Sizes are bytes.
  */
@@ -27,5 +27,12 @@ int tci_os_membarrier_ready(void);
 void tci_os_membarrier(void); /* where it is not ready: a millisecond's wait */
 
 uint64_t tci_os_now_ns(void); /* monotonic */
+
+/* The memory control group with the least left, of this process's own and its parents. Bytes; no limit: limit and left are SIZE_MAX. */
+typedef struct tci_memory_group {
+  size_t limit, used, left;
+} tci_memory_group;
+tci_memory_group tci_os_memory_group(void);
+void tci_os_memory_group_from(const char *membership, const char *root); /* instead of /proc/self/cgroup and /sys/fs/cgroup: for tests */
 
 #endif

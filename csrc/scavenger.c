@@ -1,8 +1,9 @@
 /* scavenger.c - one thread for all pools that returns what stays unused for `decay` seconds.
  *
  * It ticks eight times per decay: what lay idle in a cache or depot for a tick goes to the heap, what lay in the heap for eight ticks
- * goes back. It ends when there is nothing left to watch, and before a fork, and starts again with the next slow path; without a
- * thread to be had, memory returns by trim and by the budget alone. A tick costs some microseconds; the fast path never knows.
+ * goes back. In between it looks whether a control group's limit is near. It ends when there is nothing left to watch, and before a
+ * fork, and starts again with the next slow path; without a thread to be had, memory returns by trim and by the budget alone. A tick
+ * costs some microseconds; the fast path never knows.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -51,7 +52,8 @@ static uint64_t visit_pools(void) {
     if (!due || now >= due || due > now + interval) STORE(pool->tick_due, due = now + interval);
     if (has_work(pool) && (!next || due < next)) next = due;
   }
-  return next;
+  uint64_t watch = next ? tci_pressure_watch() : 0;
+  return watch && watch < next ? watch : next;
 }
 
 static void sleep_until(uint64_t ns) { /* lock held */
@@ -105,6 +107,7 @@ static void start(void) { /* lock held */
 }
 
 void tci_scavenger_wake(tc_pool *pool) {
+  tci_pressure_check(pool);
   if (LOAD(pool->decay_ns) < 0) return;
   tci_fence();
   if (likely(LOAD(scavenger.running) && LOAD(pool->tick_due))) return;

@@ -8,6 +8,8 @@
 #define SMALL_POOL ((size_t)8 << 20) /* up to here small pages: a small program would fill huge ones by half */
 #define STEP_MAX ((size_t)32 << 20)
 
+void (*tci_before_segment)(tc_pool *pool, size_t nbytes);
+
 static void upstream_count(tc_pool *pool, uint64_t started) {
   ADD(pool->upstream_calls, 1);
   ADD(pool->upstream_ns, tci_os_now_ns() - started);
@@ -90,6 +92,7 @@ static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, size_t 
 }
 
 bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled) {
+  if (pool->upstream.host_memory) LOAD_ACQUIRE(tci_before_segment)(pool, nbytes);
   if (!reserve_bytes(pool, nbytes)) return false;
   void *address = upstream_allocate(pool, nbytes);
   if (address) {
