@@ -174,14 +174,16 @@ static inline void check_empties(tc_pool *pool) {
 
 /* ---- the process ---------------------------------------------------------------------------------------------------------------- */
 
-/* Resident set size in bytes, from proc_pid_statm(5). */
+/* Resident set size in bytes, from proc_pid_status(5). */
 static inline size_t resident_bytes(void) {
-  unsigned long total = 0, resident = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  CHECK(file != NULL, "/proc/self/statm can be read");
-  CHECK(fscanf(file, "%lu %lu", &total, &resident) == 2, "/proc/self/statm starts with two numbers");
+  char line[256];
+  unsigned long kib = 0;
+  FILE *file = fopen("/proc/self/status", "r");
+  CHECK(file != NULL, "/proc/self/status can be read");
+  while (fgets(line, sizeof line, file) && sscanf(line, "VmRSS: %lu", &kib) != 1) continue;
+  CHECK(kib > 0, "/proc/self/status has the resident set size");
   fclose(file);
-  return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
+  return (size_t)kib * KiB;
 }
 
 static inline void sleep_ms(long ms) {
