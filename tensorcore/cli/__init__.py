@@ -75,7 +75,8 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser("bench", help="measure allocators and NumPy on this machine", allow_abbrev=False)
-    bench.add_argument("part", nargs="?", choices=["host", "python", "numpy", "all"], default="all", help="what to measure (all)")
+    parts = ["host", "memory", "curves", "python", "numpy", "all"]
+    bench.add_argument("part", nargs="?", choices=parts, default="all", help="what to measure (all)")
     bench.add_argument(
         "--against",
         default="glibc,mimalloc,jemalloc,tcmalloc",
@@ -84,8 +85,13 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     bench.add_argument("--rounds", type=_positive, default=None, metavar="N", help="interleaved rounds (5; 1 with --quick)")
     bench.add_argument("--quick", action="store_true", help="short runs: the tables' shape, not their figures")
+    bench.add_argument(
+        "--operations", type=_positive, default=10_000_000, metavar="N", help="memory: of the long run whose sizes drift (10000000)"
+    )
     bench.add_argument("--json", metavar="FILE", help="write every figure to FILE")
-    bench.add_argument("--plot", metavar="FILE.png", help="draw the tables (needs matplotlib: pip install tensorcore[bench])")
+    bench.add_argument(
+        "--plot", metavar="FILE", help="draw the times: .png, .svg (needs matplotlib: pip install tensorcore[bench])"
+    )
 
 
 class _Version(argparse.Action):

@@ -29,7 +29,7 @@ def bench_command(options: argparse.Namespace, error: Callable[[str], NoReturn])
     if options.plot is not None:
         _require_matplotlib(error)
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
-    sections = _measure(options.part, peers, rounds, options.quick, error)
+    sections = _measure(options, peers, rounds, error)
     show([to_sheet(section) for section in sections])
     print(f"medians of {rounds} interleaved rounds" + (", each too short to quote (--quick)" if options.quick else ""))
     if options.json is not None:
@@ -39,15 +39,23 @@ def bench_command(options: argparse.Namespace, error: Callable[[str], NoReturn])
     return 0
 
 
-def _measure(part: str, peers: list[str], rounds: int, quick: bool, error: Callable[[str], NoReturn]) -> list[Section]:
-    sections: list[Section] = []
-    if part in ("host", "all"):
-        from tensorcore.cli._bench_host import bench_host
+def _measure(options: argparse.Namespace, peers: list[str], rounds: int, error: Callable[[str], NoReturn]) -> list[Section]:
+    part, quick, sections = options.part, options.quick, list[Section]()
+    try:
+        if part in ("host", "all"):
+            from tensorcore.cli._bench_host import bench_host
 
-        try:
             sections += bench_host(peers, rounds, quick)
-        except FileNotFoundError as problem:
-            error(f"bench: {problem}")
+        if part in ("memory", "all"):
+            from tensorcore.cli._bench_memory import bench_memory
+
+            sections += bench_memory(peers, rounds, quick, options.operations)
+        if part in ("curves", "all"):
+            from tensorcore.cli._bench_curves import bench_curves
+
+            sections += bench_curves(peers, rounds, quick)
+    except FileNotFoundError as problem:
+        error(f"bench: {problem}")
     if part in ("python", "all"):
         from tensorcore.cli._bench_python import bench_python
 

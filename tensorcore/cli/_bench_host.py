@@ -18,7 +18,7 @@ from tensorcore.cli._peers import peer_environments, preload_failed
 from tensorcore.cli._progress import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _DRIVER = "_bench_host"
 _SECTIONS = {
@@ -43,32 +43,59 @@ class _Contender:
 
 def bench_host(peers: Sequence[str], rounds: int, quick: bool) -> list[Section]:
     """One table per case. FileNotFoundError where the driver wasn't built."""
+    words = ["--quick"] * quick
+    sections = measure(_SECTIONS, peers, rounds, words, series=_SERIES, ratio=("glibc", "tensorcore"))
+    sections[0].notes.insert(
+        0, "harness: the loop alone, the floor of every other figure; tensorcore's blocks are all 64-byte aligned"
+    )
+    return sections
+
+
+def measure(
+    cases: Mapping[str, str],
+    peers: Sequence[str],
+    rounds: int,
+    words: Sequence[str],
+    *,
+    series: Sequence[str] = (),
+    ratio: tuple[str, str] | None = None,
+    harness: bool = True,
+) -> list[Section]:
+    """Run the driver's cases for every allocator in turn, `rounds` times: a section per case, named by ``cases``' titles.
+
+    ``words`` are further arguments of the driver. FileNotFoundError where it wasn't built.
+    """
     driver = find_driver()
     environments, missing = peer_environments(peers)
-    contenders = [_Contender("harness", "harness", dict(os.environ)), _Contender("tensorcore", "tensorcore", dict(os.environ))]
-    for name, environment in environments.items():
-        contenders.append(_Contender(name, "malloc", environment))
-        if name == "glibc":
-            contenders.append(_Contender("glibc aligned", "aligned", environment))
+    contenders = _contenders(environments, harness)
     columns = [contender.column for contender in contenders]
-    ratio = ("glibc", "tensorcore") if "glibc" in environments else None
+    compared = ratio if ratio is not None and ratio[0] in columns else None
     sections = [
-        Section(f"host {case}", title, columns, ratio=ratio, is_series=case in _SERIES) for case, title in _SECTIONS.items()
+        Section(f"host {case}", title, list(columns), ratio=compared, is_series=case in series) for case, title in cases.items()
     ]
     with Steps(rounds * len(contenders) * len(sections)) as steps:
         for _ in range(rounds):
-            for section, case in zip(sections, _SECTIONS, strict=True):
+            for section, case in zip(sections, cases, strict=True):
                 for contender in contenders:
                     steps.begin(f"{contender.column}: {case}")
-                    problem = _run(driver, contender, case, quick, section)
+                    problem = _run(driver, contender, case, words, section)
                     if problem:
                         missing[contender.column] = problem
                     steps.end(f"{contender.column}: {case}")
-    sections[0].notes.append(
-        "harness: the loop alone, the floor of every other figure; tensorcore's blocks are all 64-byte aligned"
-    )
     sections[0].notes += [f"{name} left out: {reason}" for name, reason in missing.items()]
     return sections
+
+
+def _contenders(environments: dict[str, dict[str, str]], harness: bool) -> list[_Contender]:
+    """The allocators, the pool first (after the empty harness, where it is wanted)."""
+    contenders = [_Contender("tensorcore", "tensorcore", dict(os.environ))]
+    if harness:
+        contenders.insert(0, _Contender("harness", "harness", dict(os.environ)))
+    for name, environment in environments.items():
+        contenders.append(_Contender(name, "malloc", environment))
+        if name == "glibc" and harness:
+            contenders.append(_Contender("glibc aligned", "aligned", environment))
+    return contenders
 
 
 def find_driver() -> Path:
@@ -89,15 +116,19 @@ def _core_folder() -> Path:
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else Path(tensorcore.__path__[0])
 
 
-def _run(driver: Path, contender: _Contender, case: str, quick: bool, section: Section) -> str | None:
+def _run(driver: Path, contender: _Contender, case: str, words: Sequence[str], section: Section) -> str | None:
     """Add a round's figures to the section, or return why there are none."""
-    command = [str(driver), contender.mode, "--case", case, *["--quick"] * quick]
+    command = [str(driver), contender.mode, "--case", case, *words]
     done = subprocess.run(command, env=contender.environment, capture_output=True, text=True, check=False)
     if preload_failed(done.stderr):
         return f"could not be preloaded: {done.stderr.strip()}"
     for line in done.stdout.splitlines():
         figures = json.loads(line)
         row = section.row(figures["label"])
+        if "value" in figures:
+            row.unit = figures["unit"]
+            row.add(contender.column, figures["value"])
+            continue
         row.note = figures["note"]
         row.add(contender.column, figures["ns"] * 1e-9, figures["faults"])
     return done.stderr.strip() or "the driver failed" if done.returncode else None

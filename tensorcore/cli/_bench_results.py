@@ -1,4 +1,7 @@
-"""What a benchmark found: rows of rounds per column, shown as tables, JSON or a picture. Times are seconds per operation."""
+"""What a benchmark found: rows of rounds per column, shown as tables, JSON or a picture.
+
+Figures are seconds per operation, but for rows with a unit of their own.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Row:
-    """One operation: for each column the rounds' times, and the page faults per operation."""
+    """One operation: for each column the rounds' figures, and the page faults per operation."""
 
     label: str
     seconds: dict[str, list[float]] = field(default_factory=dict)
     faults: dict[str, list[float]] = field(default_factory=dict)
     note: str = ""
     target: float | None = None  # the least `Section.ratio` aimed at
+    unit: str = "s"
+    most: float | None = None  # the largest figure aimed at, in its unit
 
     def add(self, column: str, seconds: float, faults: float = 0.0) -> None:
         """A round's figures."""
@@ -67,7 +72,7 @@ class Section:
 
 def to_sheet(section: Section) -> Sheet:
     """Medians in words, the ratio and what was aimed at."""
-    targets = any(row.target is not None for row in section.rows)
+    targets = any(row.target is not None or row.most is not None for row in section.rows)
     head = ["", *section.columns]
     if section.ratio is not None:
         head.append(" / ".join(section.ratio))
@@ -75,12 +80,15 @@ def to_sheet(section: Section) -> Sheet:
         head.append("aim")
     sheet = Sheet(section.title, head, notes=list(section.notes))
     for row in section.rows:
-        cells = [row.label, *("-" if (m := row.median(column)) is None else seconds_text(m) for column in section.columns)]
+        cells = [
+            row.label,
+            *("-" if (m := row.median(column)) is None else _figure_text(m, row.unit) for column in section.columns),
+        ]
         if section.ratio is not None:
             ratio = section.ratio_of(row)
             cells.append("-" if ratio is None else f"{ratio:.2f}")
         if targets:
-            cells.append("" if row.target is None else f"≥ {row.target:g}")
+            cells.append(_aim_text(row))
         sheet.rows.append(cells)
     notes: dict[str, list[str]] = {}
     for row in section.rows:
@@ -90,13 +98,25 @@ def to_sheet(section: Section) -> Sheet:
     return sheet
 
 
+def _figure_text(figure: float, unit: str) -> str:
+    if unit == "s":
+        return seconds_text(figure)
+    return f"{figure:.2f}" if unit == "ratio" else f"{figure:.2f} {unit}"
+
+
+def _aim_text(row: Row) -> str:
+    if row.most is not None:
+        return f"≤ {row.most:g}" if row.unit == "ratio" else f"≤ {row.most:g} {row.unit}"
+    return "" if row.target is None else f"≥ {row.target:g}"
+
+
 def to_json(sections: Sequence[Section], settings: dict[str, Any]) -> str:
     """Every figure with its spread, the machine and the date."""
     data = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": collect(),
         **settings,
-        "unit": "seconds per operation",
+        "unit": "s: seconds per operation; a row may have another",
         "sections": [
             {
                 "name": section.name,
@@ -122,17 +142,22 @@ def _row_data(section: Section, row: Row) -> dict[str, Any]:
         }
         for column, times in row.seconds.items()
     }
-    return {"label": row.label, "values": values, "ratio": section.ratio_of(row), "target": row.target, "note": row.note}
+    aims = {"target": row.target, "most": row.most}
+    return {"label": row.label, "unit": row.unit, "values": values, "ratio": section.ratio_of(row), **aims, "note": row.note}
 
 
 def plot(sections: Sequence[Section], path: Path) -> None:
-    """One panel per table: time of each row, logarithmic, a colour per column.
+    """One panel per table of times: each row's, logarithmic, a colour per column. A path that ends in .svg makes an SVG.
 
     Raises ImportError where matplotlib is missing.
     """
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams.update(
+        {"svg.fonttype": "none", "svg.hashsalt": "tensorcore"}
+    )  # text stays text; the same input, the same file
+    sections = [section for section in sections if all(row.unit == "s" for row in section.rows)]
     from matplotlib import pyplot
 
     longest = max(len(section.rows) for section in sections)
@@ -147,5 +172,5 @@ def plot(sections: Sequence[Section], path: Path) -> None:
         panel.grid(visible=True, axis="y", alpha=0.3)
         panel.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
