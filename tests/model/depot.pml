@@ -4,7 +4,8 @@
  * here, since handover.pml shows that its thread and whoever empties it are never inside together, and so is a stay under the depot's
  * lock. A magazine is the number of blocks that it records; there is none better than another, so they have no names.
  *
- * Held: no block and no magazine is lost or doubled; a magazine is loaded over no other; none is handed in that is not there. ci/model checks this, then each mutant below, which must fail.
+ * Held: no block and no magazine is lost or doubled, and no magazine is loaded over another. ci/model checks this, then each mutant
+ * below, which must fail.
  * Limit: OWNERS threads, magazines of one block, TOKENS blocks in all. Operations without end, one collection at any time.
  */
 #ifndef OWNERS
