@@ -74,11 +74,14 @@ static tci_run *take_within_budget(tc_pool *pool, size_t npages) {
   return run;
 }
 
-/* Before a pool that holds more than it ever had live grows further: idle blocks may lie between two free runs, and sparse slabs. */
-static tci_run *collect_and_take(tc_pool *pool, size_t npages) {
+/* Before a pool that holds more than it ever had live grows further: a smaller run will do for a slab, and idle blocks may lie between
+ * two free runs. */
+static tci_run *make_do(tc_pool *pool, size_t npages, size_t fewest) {
   size_t wanted = npages << TCI_PAGE_SHIFT, budget = tci_budget_pages(pool, npages) << TCI_PAGE_SHIFT, excess;
-  if (LOAD(pool->reserved) + wanted < budget + budget / 8 + small_excess(pool) || !collect_if_worth_it(pool)) return NULL;
-  return take(pool, npages, true, &excess);
+  if (LOAD(pool->reserved) + wanted < budget + budget / 8 + small_excess(pool)) return NULL;
+  tci_run *run = collect_if_worth_it(pool) ? take(pool, npages, true, &excess) : NULL;
+  for (npages /= 2; !run && npages >= fewest; npages /= 2) run = take(pool, npages, true, &excess);
+  return run;
 }
 
 static tci_run *grow(tc_pool *pool, size_t npages, size_t fewest) {
@@ -111,7 +114,7 @@ tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes) 
   if (cache) tci_stats_publish(cache); /* the budget goes by what is live now */
   tci_scavenger_wake(pool);
   tci_run *run = take_within_budget(pool, npages);
-  if (!run) run = collect_and_take(pool, npages);
+  if (!run) run = make_do(pool, npages, fewest);
   if (!run) run = grow(pool, npages, fewest);
   if (!run) run = reclaim_and_take(pool, npages, fewest);
   for (int attempt = 0; !run && attempt < CALLBACK_ROUNDS; attempt++) {
@@ -136,7 +139,8 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, ui
     tci_heap_unlock(pool);
     if (magazine->count) return magazine;
   }
-  tci_run *run = tci_obtain(pool, c->npages, c->npages, nbytes);
+  size_t fewest = c->nblocks == 1 ? c->npages : tci_round_up(c->block_size, TCI_PAGE) >> TCI_PAGE_SHIFT;
+  tci_run *run = tci_obtain(pool, c->npages, fewest, nbytes);
   if (run && c->nblocks > 1) {
     magazine->count = tci_slab_create(pool, class, run, magazine->entries, wanted);
   } else if (run) {

@@ -27,9 +27,9 @@ static size_t fixed_size(unsigned class) {
   return ((size_t)512 << doubling) + (size_t)(step + 1) * ((size_t)64 << doubling);
 }
 
-/* The slab, of some 16 blocks, that leaves the least at its end. */
+/* The slab, of some 8 blocks or more, that leaves the least at its end. */
 static void slab_geometry(tci_class *class) {
-  size_t size = class->block_size, target = size * 16, least = SIZE_MAX;
+  size_t size = class->block_size, target = size * 8, least = SIZE_MAX;
   target = target < SLAB_MIN ? SLAB_MIN : target > SLAB_MAX ? SLAB_MAX : target;
   if (target < 4 * size) target = 4 * size;
   size_t first = tci_round_up(target, TCI_PAGE) >> TCI_PAGE_SHIFT;

@@ -101,8 +101,10 @@ uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32
 
 uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entries, uint32_t count) {
   const tci_class *c = &pool->classes[class];
-  size_t words = (c->nblocks + 63) / 64, states = tci_round_up(c->nblocks * sizeof(uint32_t), 8);
-  tci_run *slab = tci_run_create(pool, states + words * 8, c->nblocks);
+  size_t room = (run->npages << TCI_PAGE_SHIFT) / c->block_size;
+  uint32_t nblocks = room < c->nblocks ? (uint32_t)room : c->nblocks;
+  size_t words = (nblocks + 63) / 64, states = tci_round_up(nblocks * sizeof(uint32_t), 8);
+  tci_run *slab = tci_run_create(pool, states + words * 8, nblocks);
   tci_heap_lock(pool);
   if (!slab) {
     tci_heap_give(pool, run, LOAD(pool->tick));
@@ -115,11 +117,11 @@ uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry 
   slab->states = (uint32_t *)(slab + 1);
   slab->free_bits = (uint64_t *)((char *)(slab + 1) + states);
   for (size_t word = 0; word < words; word++) slab->free_bits[word] = ~(uint64_t)0;
-  if (c->nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << c->nblocks % 64) - 1;
+  if (nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << nblocks % 64) - 1;
   slab->block_size = c->block_size;
   slab->inverse = c->inverse;
   slab->shift = (uint8_t)c->shift;
-  slab->nblocks = slab->nfree = c->nblocks;
+  slab->nblocks = slab->nfree = nblocks;
   tci_run_set_bin(slab, class);
   STORE(slab->kind, RUN_SLAB);
   tci_run_destroy(run);
