@@ -1,14 +1,14 @@
 /* check.c - walks all records of a pool and says which invariant is broken. For tests and for a user in doubt: everybody waits. */
 #include <stdio.h>
 
-#include "internal.h"
+#include "streams.h"
 
 typedef struct check {
   tc_pool *pool;
   char *message;
   size_t size;
   bool broken;
-  size_t used, free, dirty, live; /* pages, pages, pages, blocks */
+  size_t used, free, dirty, live, listed; /* pages, pages, pages, blocks, blocks of slabs neither in use nor held by the heap */
 } check;
 
 #define EXPECT(c, condition, ...)                                       \
@@ -19,10 +19,11 @@ typedef struct check {
     }                                                                   \
   } while (0)
 
-static void check_free_run(check *c, const tci_run *run, bool after_free) {
+static void check_free_run(check *c, const tci_run *run, const tci_run *before) {
   const uint8_t *bytes = tci_run_dirty_bytes(run);
   size_t dirty = 0;
-  for (size_t i = 0; i < run->npages; i++) dirty += bytes[i] != 0;
+  bool after_free = before && LOAD(before->kind) == RUN_FREE && before->set == run->set;
+  for (size_t i = 0; i < run->npages && !c->pool->order; i++) dirty += bytes[i] != 0;
   EXPECT(c, dirty == run->dirty, "free run %#zx: %zu dirty pages, %zu recorded", (size_t)run->start, dirty, run->dirty);
   EXPECT(c, !after_free, "free run %#zx was not merged with the one before it", (size_t)run->start);
   EXPECT(c, tci_page_map_get(run->start + ((run->npages - 1) << TCI_PAGE_SHIFT)) == run, "free run %#zx: last page is not mapped",
@@ -38,6 +39,7 @@ static void check_slab(check *c, const tci_run *slab) {
     EXPECT(c, !(held && used), "slab %#zx: block %u is both in use and free", (size_t)slab->start, i);
     nfree += held;
     c->live += used;
+    c->listed += !held && !used;
   }
   EXPECT(c, nfree == slab->nfree, "slab %#zx: %u free blocks, %u recorded", (size_t)slab->start, nfree, slab->nfree);
   EXPECT(c, (size_t)slab->nblocks * slab->block_size <= slab->npages << TCI_PAGE_SHIFT, "slab %#zx: blocks beyond its pages",
@@ -48,7 +50,7 @@ static void check_slab(check *c, const tci_run *slab) {
 }
 
 static void check_segment(check *c, tci_segment *segment) {
-  bool after_free = false;
+  tci_run *before = NULL;
   uintptr_t page = segment->base, end = segment->base + segment->nbytes;
   while (page < end && !c->broken) {
     tci_run *run = tci_page_map_get(page);
@@ -57,31 +59,78 @@ static void check_segment(check *c, tci_segment *segment) {
     if (c->broken) return;
     bool is_free = LOAD(run->kind) == RUN_FREE;
     if (is_free)
-      check_free_run(c, run, after_free);
+      check_free_run(c, run, before);
     else
       c->used += run->npages;
     if (LOAD(run->kind) == RUN_SLAB) check_slab(c, run);
     if (LOAD(run->kind) == RUN_SINGLE || LOAD(run->kind) == RUN_LARGE) c->live += LOAD(run->state) != 0;
-    after_free = is_free;
+    before = run;
     page += run->npages << TCI_PAGE_SHIFT;
   }
   EXPECT(c, c->broken || page == end, "segment %#zx: its last run ends beyond it", (size_t)segment->base);
 }
 
+static size_t check_set(check *c, const tci_run_set *set, bool of_stream) { /* pages in its bins */
+  size_t pages = 0;
+  for (unsigned bin = 0; bin < TCI_RUN_BINS; bin++) {
+    bool filled = set->filled[bin / 64] >> bin % 64 & 1;
+    EXPECT(c, filled == (set->bins[bin] != NULL), "bin %u: its bit is wrong", bin);
+    for (tci_run *run = set->bins[bin]; run; run = run->next) {
+      bool belongs = of_stream ? run->set == set : !run->set && (run->dirty > 0) == (set == &c->pool->heap.sets[1]);
+      EXPECT(c, LOAD(run->kind) == RUN_FREE && belongs, "bin %u holds run %#zx of another kind", bin, (size_t)run->start);
+      pages += run->npages;
+    }
+  }
+  return pages;
+}
+
 static void check_bins(check *c) {
   size_t pages = 0, dirty = 0;
-  for (int set = 0; set < 2; set++)
-    for (unsigned bin = 0; bin < TCI_RUN_BINS; bin++) {
-      bool filled = c->pool->heap.filled[set][bin / 64] >> bin % 64 & 1;
-      EXPECT(c, filled == (c->pool->heap.bins[set][bin] != NULL), "bin %u: its bit is wrong", bin);
-      for (tci_run *run = c->pool->heap.bins[set][bin]; run; run = run->next) {
-        EXPECT(c, LOAD(run->kind) == RUN_FREE && (run->dirty > 0) == set, "bin %u holds run %#zx of another kind", bin, (size_t)run->start);
-        pages += run->npages;
-      }
-    }
-  for (tci_run *run = c->pool->heap.oldest; run; run = run->newer) dirty += run->dirty;
+  for (int set = 0; set < 2; set++) pages += check_set(c, &c->pool->heap.sets[set], false);
+  for (tci_run_set *set = c->pool->heap.streams; set; set = set->next) pages += check_set(c, set, true);
+  for (tci_run *run = c->pool->heap.sets[1].oldest; run; run = run->newer) dirty += run->dirty;
   EXPECT(c, pages == c->free, "the bins hold %zu free pages, the segments %zu", pages, c->free);
   EXPECT(c, dirty == c->dirty, "the list by age holds %zu dirty pages, the segments %zu", dirty, c->dirty);
+}
+
+/* What lies in the lists of one stream: of the right kind, by generation. Its pending bytes are added. */
+static void check_tickets(check *c, const tci_tickets *list, const tci_stream *stream, bool waiting, size_t *count, size_t *pending) {
+  for (const tci_ticket *ticket = list->oldest; ticket; ticket = ticket->newer) {
+    const tci_run *run = ticket->run;
+    size_t index = (size_t)(ticket - (const tci_ticket *)tci_run_record(run, 0));
+    bool small = LOAD(run->kind) == RUN_SLAB, held = small && run->free_bits[index / 64] >> index % 64 & 1;
+    EXPECT(c, index < run->nblocks && !LOAD(run->states[index]) && !held, "run %#zx: block %zu lies in a list and is in use or in its slab",
+           (size_t)run->start, index);
+    EXPECT(c, waiting ? ticket->uses && ticket->uses->stream == stream : small && ticket->stream == stream,
+           "run %#zx: block %zu lies in the list of another stream", (size_t)run->start, index);
+    EXPECT(c, ticket->generation > stream->passed && (!ticket->newer || ticket->newer->generation >= ticket->generation),
+           "run %#zx: block %zu lies in a list though its generation passed, or out of order", (size_t)run->start, index);
+    if (c->broken) return;
+    *count += small;
+    if (waiting) *pending += small ? run->block_size : run->capacity;
+  }
+}
+
+static void check_streams(check *c) {
+  const tci_order *order = c->pool->order;
+  size_t listed = 0, pending = 0, noted = (size_t)(order->pending_in - order->pending_out);
+  for (unsigned class = 0; class < TCI_BUCKETS; class++) {
+    size_t count = 0;
+    for (tci_run_set *set = c->pool->heap.streams; set; set = set->next)
+      check_tickets(c, &tci_stream_of_runs(set)->buckets[class], tci_stream_of_runs(set), false, &count, &pending);
+    EXPECT(c, count == order->cached[class], "the buckets of class %u hold %zu blocks, %zu recorded", class, count,
+           (size_t)order->cached[class]);
+    listed += count;
+  }
+  for (tci_run_set *set = c->pool->heap.streams; set; set = set->next) {
+    tci_stream *stream = tci_stream_of_runs(set);
+    check_tickets(c, &stream->waiting, stream, true, &listed, &pending);
+    for (const tci_run *run = set->oldest; run; run = run->newer)
+      EXPECT(c, run->generation > stream->passed && (!run->newer || run->newer->generation >= run->generation),
+             "run %#zx is one stream's though its generation passed, or out of order", (size_t)run->start);
+  }
+  EXPECT(c, pending == noted, "the lists hold %zu pending bytes, %zu recorded", pending, noted);
+  EXPECT(c, listed == c->listed, "the lists hold %zu blocks of slabs, the slabs miss %zu", listed, c->listed);
 }
 
 static size_t blocks_live(const tc_pool *pool) { /* by the counters */
@@ -103,6 +152,7 @@ tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size) {
   }
   if (!c.broken) {
     check_bins(&c);
+    if (pool->order) check_streams(&c);
     EXPECT(&c, c.used == pool->heap.used && c.free == pool->heap.free && c.dirty == pool->heap.dirty,
            "heap counts %zu used, %zu free, %zu dirty pages; found %zu, %zu, %zu", pool->heap.used, pool->heap.free, pool->heap.dirty, c.used,
            c.free, c.dirty);

@@ -48,7 +48,13 @@ static void resume(tci_fork_phase phase) {
 
 static void parent(void) { resume(FORK_PARENT); }
 
+/* What the child inherits of a device is not usable there. */
+static void close_ordered(tc_pool *pool) {
+  if (pool->order) STORE(pool->forked, 1);
+}
+
 static void child(void) {
+  tci_registry_each(close_ordered);
   tci_registry_each(tci_cache_after_fork);
   tci_registry_after_fork();
   resume(FORK_CHILD);

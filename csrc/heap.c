@@ -2,6 +2,7 @@
  *
  * Free runs lie in bins by size (exact to 64 pages, then 16 bins per doubling), runs with dirty pages apart from clean ones, so that
  * warm memory is found first. Neighbours are found through the page map: a run is entered at its first and its last page.
+ * Free runs of a stream-ordered pool may belong to a set of their own, a stream's, and then merge with each other only.
  * Every function expects the heap lock. Cost: some 50 to 100 ns.
  */
 #include "internal.h"
@@ -41,27 +42,35 @@ static unsigned bin_of(size_t npages) {
   return EXACT + (log2 - 6) * 16 + (unsigned)(npages >> (log2 - 4) & 15);
 }
 
-static void age_append(tci_heap *heap, tci_run *run) {
-  run->older = heap->newest;
-  run->newer = NULL;
-  *(heap->newest ? &heap->newest->newer : &heap->oldest) = run;
-  heap->newest = run;
+static bool is_aged(const tci_run *run) { return run->dirty > 0 || run->set; }
+
+/* The newest generation goes last; the heap's own runs have none, and come in order of time. */
+static void age_insert(tci_run_set *set, tci_run *run) {
+  tci_run *older = set->newest;
+  while (older && older->generation > run->generation) older = older->older;
+  run->older = older;
+  run->newer = older ? older->newer : set->oldest;
+  *(older ? &older->newer : &set->oldest) = run;
+  *(run->newer ? &run->newer->older : &set->newest) = run;
 }
 
-static void age_remove(tci_heap *heap, tci_run *run) {
-  *(run->older ? &run->older->newer : &heap->oldest) = run->newer;
-  *(run->newer ? &run->newer->older : &heap->newest) = run->older;
+static void age_remove(tci_run_set *set, tci_run *run) {
+  *(run->older ? &run->older->newer : &set->oldest) = run->newer;
+  *(run->newer ? &run->newer->older : &set->newest) = run->older;
 }
+
+static tci_run_set *set_of(tci_heap *heap, const tci_run *run) { return run->set ? run->set : &heap->sets[run->dirty > 0]; }
 
 static void bin_insert(tci_heap *heap, tci_run *run) {
-  unsigned dirty = run->dirty > 0, bin = bin_of(run->npages);
-  tci_run **head = &heap->bins[dirty][bin];
+  tci_run_set *set = set_of(heap, run);
+  unsigned bin = run->segment->first_bin + bin_of(run->npages);
+  tci_run **head = &set->bins[bin];
   run->previous = NULL;
   run->next = *head;
   if (*head) (*head)->previous = run;
   *head = run;
-  heap->filled[dirty][bin / 64] |= (uint64_t)1 << (bin % 64);
-  if (dirty) age_append(heap, run);
+  set->filled[bin / 64] |= (uint64_t)1 << (bin % 64);
+  if (is_aged(run)) age_insert(set, run);
   heap->free += run->npages;
   heap->dirty += run->dirty;
   run->nblocks = 0;
@@ -69,14 +78,15 @@ static void bin_insert(tci_heap *heap, tci_run *run) {
 }
 
 static void bin_remove(tci_heap *heap, tci_run *run) {
-  unsigned dirty = run->dirty > 0, bin = bin_of(run->npages);
+  tci_run_set *set = set_of(heap, run);
+  unsigned bin = run->segment->first_bin + bin_of(run->npages);
   if (run->next) run->next->previous = run->previous;
   if (run->previous)
     run->previous->next = run->next;
   else
-    heap->bins[dirty][bin] = run->next;
-  if (!heap->bins[dirty][bin]) heap->filled[dirty][bin / 64] &= ~((uint64_t)1 << (bin % 64));
-  if (dirty) age_remove(heap, run);
+    set->bins[bin] = run->next;
+  if (!set->bins[bin]) set->filled[bin / 64] &= ~((uint64_t)1 << (bin % 64));
+  if (is_aged(run)) age_remove(set, run);
   heap->free -= run->npages;
   heap->dirty -= run->dirty;
   STORE(run->kind, RUN_BUSY);
@@ -93,22 +103,39 @@ static size_t count_flags(const uint8_t *flags, size_t npages) {
   return count;
 }
 
-/* The smallest of the first few in this bin that fits; `warm`: of those without a cold page. */
-static tci_run *bin_best(tci_run *run, size_t npages, bool warm) {
+/* What is looked for: how large, without a cold page, and how large a run may be that is broken for it. */
+typedef struct wish {
+  size_t npages, whole;
+  bool warm;
+  int look; /* runs of a bin */
+} wish;
+
+static bool fits(const tci_run *run, const wish *w) { /* in all but its size */
+  return (!w->warm || run->dirty == run->npages) && (run->npages <= w->whole || run->segment->shared);
+}
+
+/* The smallest of the first few in this bin that fits. */
+static tci_run *bin_best(tci_run *run, const wish *w) {
   tci_run *best = NULL;
-  for (int i = 0; run && i < LOOK; run = run->next, i++)
-    if (run->npages >= npages && (!warm || run->dirty == run->npages) && (!best || run->npages < best->npages)) best = run;
+  for (int i = 0; run && i < w->look && (!best || best->npages > w->npages); run = run->next, i++)
+    if (run->npages >= w->npages && (!best || run->npages < best->npages) && fits(run, w)) best = run;
   return best;
 }
 
-static tci_run *find(tci_heap *heap, size_t npages, bool dirty, bool warm) {
-  for (unsigned bin = bin_of(npages), word = bin / 64; word < TCI_RUN_BINS / 64; word++, bin = word * 64) {
-    for (uint64_t bits = heap->filled[dirty][word] >> (bin % 64) << (bin % 64); bits; bits &= bits - 1) {
-      tci_run *run = bin_best(heap->bins[dirty][word * 64 + (unsigned)__builtin_ctzll(bits)], npages, warm);
+static tci_run *find(const tci_run_set *set, unsigned first_bin, const wish *w) {
+  unsigned end = (first_bin ? TCI_RUN_BINS : TCI_SMALL_BINS) / 64;
+  for (unsigned bin = first_bin + bin_of(w->npages), word = bin / 64; word < end; word++, bin = word * 64) {
+    for (uint64_t bits = set->filled[word] >> (bin % 64) << (bin % 64); bits; bits &= bits - 1) {
+      tci_run *run = bin_best(set->bins[word * 64 + (unsigned)__builtin_ctzll(bits)], w);
       if (run) return run;
     }
   }
   return NULL;
+}
+
+/* Best fit, of at most `whole` pages unless its segment is shared, after a look at so many runs of a bin. */
+tci_run *tci_heap_best(const tci_run_set *set, size_t npages, unsigned first_bin, size_t whole, int look) {
+  return find(set, first_bin, &(wish){.npages = npages, .whole = whole, .look = look});
 }
 
 /* Cut `run` (busy) to npages; the rest becomes a free run. Without memory for a header the run stays whole. */
@@ -120,6 +147,8 @@ static void split(tc_pool *pool, tci_run *run, size_t npages) {
   rest->start = run->start + (npages << TCI_PAGE_SHIFT);
   rest->npages = run->npages - npages;
   rest->stamp = run->stamp;
+  rest->set = run->set;
+  rest->generation = run->generation;
   size_t dirty = run->dirty;
   run->npages = npages;
   if (dirty) { /* all or nothing is common: count only where it is mixed */
@@ -137,13 +166,18 @@ void tci_heap_take_run(tc_pool *pool, tci_run *run) {
   pool->heap.used += run->npages;
 }
 
-/* The free run that ends (or starts) at this address, taken out of its bin. */
-static tci_run *take_neighbour(tc_pool *pool, const tci_run *run, bool left) {
+tci_run *tci_heap_neighbour(const tci_run *run, bool left) {
   uintptr_t end = run->start + (run->npages << TCI_PAGE_SHIFT);
   if (left ? run->start == run->segment->base : end == run->segment->base + run->segment->nbytes) return NULL;
   tci_run *other = tci_page_map_get(left ? run->start - TCI_PAGE : end);
   if (!other || LOAD(other->kind) != RUN_FREE || other->segment != run->segment) return NULL;
-  if (left ? other->start + (other->npages << TCI_PAGE_SHIFT) != run->start : other->start != end) return NULL;
+  return (left ? other->start + (other->npages << TCI_PAGE_SHIFT) == run->start : other->start == end) ? other : NULL;
+}
+
+/* The free run before or behind it, if it is the same people's, taken out of its bin. */
+static tci_run *take_neighbour(tc_pool *pool, const tci_run *run, bool left) {
+  tci_run *other = tci_heap_neighbour(run, left);
+  if (!other || other->set != run->set) return NULL;
   tci_heap_take_run(pool, other);
   return other;
 }
@@ -175,7 +209,7 @@ static void huge_page_touch(tc_pool *pool, tci_run *run, uintptr_t address) {
 
 static void run_touch(tc_pool *pool, tci_run *run) {
   size_t npages = run->npages;
-  if (run->dirty == npages) return; /* all of it is warm */
+  if (run->dirty == npages || pool->order) return; /* all of it is warm; or nobody counts pages */
   if (run->segment->huge) {
     huge_page_touch(pool, run, run->start);
     huge_page_touch(pool, run, run->start + (run->npages << TCI_PAGE_SHIFT) - 1);
@@ -185,8 +219,11 @@ static void run_touch(tc_pool *pool, tci_run *run) {
 }
 
 tci_run *tci_heap_find(tc_pool *pool, size_t npages, bool dirty, size_t *cold) {
-  tci_run *run = dirty ? find(&pool->heap, npages, true, true) : NULL; /* a closer fit with cold pages would cost more */
-  if (!run) run = find(&pool->heap, npages, dirty, false);
+  const tci_run_set *set = &pool->heap.sets[dirty];
+  wish w = {.npages = npages, .whole = SIZE_MAX, .warm = dirty, .look = LOOK};
+  tci_run *run = find(set, 0, &w);
+  w.warm = false; /* a closer fit with cold pages would have cost more */
+  if (!run && dirty) run = find(set, 0, &w);
   if (!run) return NULL;
   *cold = npages;
   if (run->dirty) *cold -= run->dirty == run->npages ? npages : count_flags(tci_run_dirty_bytes(run), npages);
@@ -205,6 +242,7 @@ static void absorb(tci_run *run, tci_run *other) {
   if (other->start < run->start) run->start = other->start;
   run->npages += other->npages;
   run->dirty += other->dirty;
+  if (other->generation > run->generation) run->generation = other->generation;
   tci_run_destroy(other);
 }
 
@@ -245,22 +283,29 @@ void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages) {
   tci_heap_give(pool, rest, LOAD(pool->tick));
 }
 
-static size_t largest_in(tci_heap *heap, int dirty) {
+static size_t set_largest(const tci_run_set *set) {
   size_t largest = 0;
-  for (int word = TCI_RUN_BINS / 64 - 1; word >= 0; word--) {
-    uint64_t bits = heap->filled[dirty][word];
-    if (!bits) continue;
-    for (tci_run *run = heap->bins[dirty][word * 64 + 63 - __builtin_clzll(bits)]; run; run = run->next)
-      if (run->npages > largest) largest = run->npages;
-    break;
-  }
+  for (unsigned end = TCI_SMALL_BINS / 64, start = 0; start < TCI_RUN_BINS / 64; start = end, end = TCI_RUN_BINS / 64)
+    for (unsigned word = end; word-- > start;) {
+      uint64_t bits = set->filled[word];
+      if (!bits) continue;
+      for (tci_run *run = set->bins[word * 64 + 63 - (unsigned)__builtin_clzll(bits)]; run; run = run->next)
+        if (run->npages > largest) largest = run->npages;
+      break;
+    }
   return largest;
+}
+
+static void raise_to(size_t *value, size_t candidate) {
+  if (candidate > *value) *value = candidate;
 }
 
 size_t tci_heap_largest(tc_pool *pool) { /* a reader may have interrupted whoever holds the lock: it never waits */
   if (pthread_mutex_trylock(&pool->heap.lock) == 0) {
-    size_t clean = largest_in(&pool->heap, 0), dirty = largest_in(&pool->heap, 1);
-    STORE(pool->largest_free, clean > dirty ? clean : dirty);
+    size_t largest = 0;
+    for (int set = 0; set < 2; set++) raise_to(&largest, set_largest(&pool->heap.sets[set]));
+    for (tci_run_set *set = pool->heap.streams; set; set = set->next) raise_to(&largest, set_largest(set));
+    STORE(pool->largest_free, largest);
     pthread_mutex_unlock(&pool->heap.lock);
   }
   return LOAD(pool->largest_free);

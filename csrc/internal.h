@@ -37,7 +37,8 @@
 #define TCI_BINS (TCI_CLASSES + TCI_LARGE_CLASSES)
 #define TCI_SINGLE_MIN ((size_t)32 << 10) /* from here a fixed class is one page run a block */
 #define TCI_COLOUR_MIN ((size_t)192 << 10) /* from here blocks do not all start at the same page offset */
-#define TCI_RUN_BINS 576
+#define TCI_SMALL_BINS 576               /* bins of free runs below it; from here those of small segments */
+#define TCI_RUN_BINS (TCI_SMALL_BINS + 128) /* a multiple of 64 */
 #define TCI_FILLS 8 /* lists of partial slabs a class */
 #define TCI_RECORD_MAX 96 /* bytes: the header of a slab of 1,024 blocks stays below what meta.c takes straight from the system */
 
@@ -46,6 +47,7 @@ typedef struct tci_segment tci_segment;
 typedef struct tci_cache tci_cache;
 typedef struct tci_magazine tci_magazine;
 typedef struct tci_thread tci_thread;
+typedef struct tci_run_set tci_run_set;
 
 typedef enum tci_run_kind {
   RUN_UNUSED = 0,  /* the header is on meta's free list */
@@ -77,17 +79,21 @@ struct tci_run {
   size_t npages;
   size_t dirty;        /* pages with any TCI_PAGE_ flag; free runs */
   tci_run *previous, *next; /* bin, or partial slabs of the class */
-  tci_run *older, *newer;   /* free runs with dirty pages, by age */
+  tci_run *older, *newer;   /* by age: free runs with dirty pages or of one stream; idle slabs of a stream-ordered pool */
   uint32_t block_size; /* bytes; 0 for RUN_LARGE */
   uint32_t stamp;      /* tick of the pool at which it was freed */
   uint32_t nfree;      /* slab: blocks in `free_bits` */
   uint32_t hint;       /* slab: no set bit below this word */
   uint32_t touched;    /* slab: blocks below this index were handed out, ever */
   uint16_t header_units; /* size of this header, in 64 B */
+  uint8_t idle;        /* slab: in the list `idle` of its pool */
   uint8_t fill;        /* slab: in which list of its class */
   uint8_t draining;    /* slab: blocks that come back go to the heap, so that it empties; bin_offset is TCI_NO_CLASS's */
   uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
+  tci_run_set *set;    /* free: who may have it; NULL: everybody */
+  uint64_t generation; /* free, of a set: until that generation of its stream has passed */
+  uint32_t live;       /* slab of a stream-ordered pool: blocks in use */
   char *records;       /* nblocks times record_bytes of the pool: what it remembers of each block; zero when the run was made */
 };
 
@@ -105,7 +111,11 @@ struct tci_segment {
   tci_segment *previous, *next;
   size_t meta_bytes; /* of this header */
   size_t huge;       /* bytes from base on where the first touch of a huge page makes all of it resident */
-  uint8_t dirty[];   /* TCI_PAGE_ flags, a byte a page; written by the run's owner */
+  uintptr_t given;   /* what the upstream gave: nbytes from base on lie in it */
+  size_t given_bytes;
+  unsigned first_bin; /* of its free runs: 0, or TCI_SMALL_BINS */
+  bool shared;        /* got ahead of use, for whatever will be asked for */
+  uint8_t dirty[];   /* TCI_PAGE_ flags, a byte a page; written by the run's owner; none in a stream-ordered pool */
 };
 #define TCI_PAGE_DATA 1     /* may hold data */
 #define TCI_PAGE_RESIDENT 2 /* was handed out, or lies in a huge page that was touched */
@@ -201,6 +211,14 @@ typedef struct tci_class {
   uint64_t thin_at;     /* free_blocks from which sparse slabs start to drain; heap lock */
 } tci_class;
 
+/* Free runs by size, for those who may have them. */
+struct tci_run_set {
+  tci_run_set *next, *previous; /* the heap's list of streams' sets */
+  tci_run *oldest, *newest; /* the heap's: runs with dirty pages; a stream's: all, by generation */
+  uint64_t filled[TCI_RUN_BINS / 64]; /* which bins have runs */
+  tci_run *bins[TCI_RUN_BINS];
+};
+
 /* used + free = sum over segments; 0 <= dirty <= free. In pages; heap lock. */
 typedef struct tci_heap {
   pthread_mutex_t lock;
@@ -208,9 +226,8 @@ typedef struct tci_heap {
   size_t used, free, dirty;
   size_t bytes;     /* of all segments */
   size_t untouched; /* bytes of slabs that were never handed out: used, but not resident */
-  tci_run *oldest, *newest; /* free runs with dirty pages */
-  uint64_t filled[2][TCI_RUN_BINS / 64]; /* which bins have runs */
-  tci_run *bins[2][TCI_RUN_BINS];        /* [0]: runs without a dirty page, [1]: with */
+  tci_run_set sets[2];   /* of everybody: [0]: runs without a dirty page, [1]: with */
+  tci_run_set *streams;  /* what only one stream may have; stream-ordered pools */
 } tci_heap;
 
 typedef struct tci_learner {
@@ -233,6 +250,8 @@ struct tc_pool {
   int64_t decay_ns; /* < 0: never */
   uint32_t record_bytes; /* of a block's record: a multiple of 8, at most TCI_RECORD_MAX, fixed before the first segment; 0: none */
   uint32_t closed;
+  uint32_t forked;  /* stream-ordered, in a forked child */
+  struct tci_order *order; /* stream-ordered: see streams.h; else NULL */
   uint32_t pins;    /* the scavenger works in it */
   uint32_t trimming; /* calls of tc_pool_trim under way: the scavenger leaves the runs to them */
   uint32_t purging;  /* calls of tci_purge and tci_release_whole under way: runs they hold are in no bin */
@@ -324,7 +343,7 @@ static inline uint32_t tci_large_magazine(size_t nbytes) { /* blocks of this siz
 }
 
 /* ---- segment.c: what comes from upstream and goes back --------------------------------------------------------------------------- */
-bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled); /* of this very size, a multiple of TCI_SEGMENT_UNIT */
+bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled, unsigned first_bin, bool shared); /* a multiple of TCI_SEGMENT_UNIT */
 bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least); /* a segment for a run of at_least bytes, better nbytes */
 void tci_segment_release(tc_pool *pool, tci_run *whole); /* a RUN_BUSY run that is its whole segment */
 int tci_upstream_purge(tc_pool *pool, uintptr_t address, size_t nbytes);
@@ -333,11 +352,13 @@ extern void (*tci_before_segment)(tc_pool *pool, size_t nbytes); /* of host memo
 /* ---- heap.c: runs inside segments; lock held by the caller ----------------------------------------------------------------------- */
 void tci_heap_lock(tc_pool *pool), tci_heap_unlock(tc_pool *pool);
 tci_run *tci_heap_find(tc_pool *pool, size_t npages, bool dirty, size_t *cold); /* best fit, and how many of its pages are not resident */
+tci_run *tci_heap_best(const tci_run_set *set, size_t npages, unsigned first_bin, size_t whole, int look);
 tci_run *tci_heap_take(tc_pool *pool, tci_run *run, size_t npages); /* cut off what was found; RUN_BUSY */
-void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp);  /* coalesce and put into a bin */
+void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp);  /* coalesce and put into a bin of its set, or of everybody's */
 void tci_heap_take_run(tc_pool *pool, tci_run *run);              /* out of its bin: RUN_BUSY */
 bool tci_heap_extend(tc_pool *pool, tci_run *run, size_t npages); /* to npages, into the free run behind it */
 void tci_heap_shrink(tc_pool *pool, tci_run *run, size_t npages);
+tci_run *tci_heap_neighbour(const tci_run *run, bool left); /* the free run beside it, whosever it is */
 size_t tci_heap_largest(tc_pool *pool); /* pages; without the lock: as of the last time that it was free */
 tci_run *tci_run_create(const tc_pool *pool, size_t tail_bytes, size_t nblocks); /* with a tail and room for so many records behind it */
 void tci_run_destroy(tci_run *run);
@@ -351,6 +372,7 @@ static inline uint8_t *tci_run_dirty_bytes(const tci_run *run) {
 /* ---- purge.c: pages that go back while the addresses stay ------------------------------------------------------------------------ */
 size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept); /* until nbytes went or all left are younger; whole segments too */
 size_t tci_release_whole(tc_pool *pool, size_t nbytes, bool warm); /* wholly free segments, at most nbytes; warm: used ones too */
+size_t tci_release_one(tc_pool *pool, size_t nbytes); /* the smallest of at least nbytes, else the largest; everybody's; 0: none */
 size_t tci_budget_pages(const tc_pool *pool, size_t npages); /* how many may be resident when npages more are live */
 size_t tci_purge_excess(tc_pool *pool, size_t npages); /* pages over the budget if npages fresh ones were taken */
 
@@ -360,7 +382,9 @@ uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry 
 void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entry);
 uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32_t count); /* from partial slabs; lock held */
 void tci_slab_give(tc_pool *pool, const tci_entry *entries, uint32_t count); /* small blocks back to the heap */
-
+tci_run *tci_slab_build(tc_pool *pool, unsigned class, tci_run *run); /* the same, no block taken; lock held; NULL: the run went back */
+uint32_t tci_slab_take_from(tc_pool *pool, tci_run *slab, tci_entry *entries, uint32_t count); /* to their end; lock held; some are free */
+void tci_slab_put(tc_pool *pool, tci_run *slab, uint32_t index);      /* one block back to the heap; lock held */
 void tci_run_release(tc_pool *pool, tci_run *run); /* a run that held one block, to the heap */
 
 /* ---- depot.c --------------------------------------------------------------------------------------------------------------------- */

@@ -2,14 +2,14 @@
 #include <sched.h>
 #include <stdio.h>
 
-#include "internal.h"
+#include "streams.h"
 
 #define LONGEST_DECAY 1e8 /* seconds: three years */
 #define REFILLS_FULL 16 /* as for a bin that was refilled so often: as much as a refill brings */
 #define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
 
 void tc_pool_options_init(tc_pool_options *options) {
-  *options = (tc_pool_options){.decay = 10.0, .huge_pages = TC_HUGE_PAGES_AUTO, .numa_node = -1, .learn = 1};
+  *options = (tc_pool_options){.decay = 10.0, .huge_pages = TC_HUGE_PAGES_AUTO, .numa_node = -1, .learn = 1, .device = -1};
 }
 
 static int64_t decay_of(double seconds) {
@@ -37,6 +37,7 @@ static void pool_init(tc_pool *pool, const tc_pool_options *options) {
 }
 
 static void pool_free(tc_pool *pool) {
+  if (pool->order) tci_order_free(pool);
   tci_depot_free(pool);
   tci_caches_free(pool);
   pthread_mutex_destroy(&pool->collect);
@@ -59,17 +60,23 @@ static void preallocate(tc_pool *pool) {
   }
 }
 
+static bool streams_are_whole(const tc_upstream *upstream) { /* all three, or none */
+  bool any = upstream->event_record || upstream->event_query || upstream->event_destroy || upstream->stream_wait || upstream->synchronize;
+  return !any || (upstream->event_record && upstream->event_query && upstream->event_destroy);
+}
+
 tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
   tc_pool_options defaults;
   tc_pool_options_init(&defaults);
   if (!options) options = &defaults;
   if (!result || options->numa_node != -1 || options->decay != options->decay) return TC_INVALID_ARGUMENT;
+  if (options->upstream && !streams_are_whole(options->upstream)) return TC_INVALID_ARGUMENT;
   tci_fork_register();
   tci_pressure_init();
   tc_pool *pool = tci_meta_alloc(META_OTHER, sizeof *pool);
   if (!pool) return TC_OUT_OF_MEMORY;
   pool_init(pool, options);
-  tc_status status = tci_registry_add(pool);
+  tc_status status = tci_order_create(pool) ? tci_registry_add(pool) : TC_OUT_OF_MEMORY;
   if (status != TC_OK) {
     pool_free(pool);
     return status;
@@ -80,13 +87,14 @@ tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
       tc_pool_destroy(pool);
       return status;
     }
-    preallocate(pool);
+    if (!pool->order) preallocate(pool);
   }
   *result = pool;
   return TC_OK;
 }
 
 void tci_pool_finish(tc_pool *pool) {
+  if (pool->order) tci_supply_wait_all(pool, true);
   tci_registry_remove(pool);
   STORE(pool->reserve_floor, 0);
   tci_release_whole(pool, SIZE_MAX, true);
@@ -96,8 +104,10 @@ void tci_pool_finish(tc_pool *pool) {
 tc_status tc_pool_destroy(tc_pool *pool) {
   if (!pool) return TC_INVALID_ARGUMENT;
   if (LOAD(pool->closed)) return TC_CLOSED;
+  if (LOAD(pool->forked)) return TC_FORKED;
   STORE(pool->reserve_floor, 0);
   tci_cache_close(pool);
+  if (pool->order) tci_supply_wait_all(pool, false);
   pthread_mutex_lock(&pool->collect);
   bool empty = tci_stats_live(pool) == 0;
   pthread_mutex_unlock(&pool->collect);
@@ -113,10 +123,11 @@ tc_status tc_pool_destroy(tc_pool *pool) {
 tc_status tc_pool_reserve(tc_pool *pool, size_t capacity) {
   if (!pool) return TC_INVALID_ARGUMENT;
   if (capacity > (size_t)1 << 47) return TC_OUT_OF_MEMORY;
-  if (LOAD(pool->closed)) return TC_CLOSED;
+  if (tc_pool_status(pool) != TC_OK) return tc_pool_status(pool);
   for (uint64_t reserved; (reserved = LOAD(pool->reserved)) < capacity;) {
     size_t missing = tci_round_up(capacity - reserved, TCI_SEGMENT_UNIT), whole = tci_round_up(missing, TCI_SLOT);
-    if (!tci_segment_add(pool, whole, whole) && (missing == whole || !tci_segment_add(pool, missing, missing))) return TC_OUT_OF_MEMORY;
+    bool done = tci_segment_add(pool, whole, whole, 0, true) || (missing < whole && tci_segment_add(pool, missing, missing, 0, true));
+    if (!done) return TC_OUT_OF_MEMORY;
   }
   if (capacity > LOAD(pool->reserve_floor)) STORE(pool->reserve_floor, capacity);
   tci_scavenger_wake(pool);
@@ -135,9 +146,10 @@ static size_t give_back(tc_pool *pool, size_t keep) {
 }
 
 size_t tc_pool_trim(tc_pool *pool, size_t keep) {
-  if (!pool) return 0;
+  if (!pool || LOAD(pool->forked)) return 0;
   STORE(pool->reserve_floor, 0);
   if (cached_bytes(pool) <= keep) return 0;
+  if (pool->order) tci_supply_wait_all(pool, false);
   __atomic_fetch_add(&pool->trimming, 1, __ATOMIC_SEQ_CST);
   tci_cache_collect(pool, false);
   size_t done = give_back(pool, keep);
@@ -151,7 +163,7 @@ size_t tc_pool_limit(const tc_pool *pool) { return LOAD(pool->options.limit); }
 
 size_t tc_pool_set_limit(tc_pool *pool, size_t limit) {
   size_t old = __atomic_exchange_n(&pool->options.limit, limit, __ATOMIC_RELAXED);
-  if (!limit || LOAD(pool->reserved) <= limit) return old;
+  if (!limit || LOAD(pool->reserved) <= limit || LOAD(pool->forked)) return old;
   uint64_t live = tci_stats_live(pool);
   tc_pool_trim(pool, limit > live ? limit - live : 0);
   if (LOAD(pool->reserved) > limit) tci_release_whole(pool, SIZE_MAX, true); /* only segments larger than the surplus are left */
@@ -165,12 +177,15 @@ double tc_pool_decay(const tc_pool *pool) {
 
 double tc_pool_set_decay(tc_pool *pool, double seconds) {
   double old = tc_pool_decay(pool);
+  if (pool->order) return old;
   STORE(pool->decay_ns, decay_of(seconds));
   STORE(pool->tick_due, 0);
   tci_scavenger_wake(pool);
   return old;
 }
 
+int tc_pool_device(const tc_pool *pool) { return pool->options.device; }
+tc_status tc_pool_status(const tc_pool *pool) { return LOAD(pool->forked) ? TC_FORKED : LOAD(pool->closed) ? TC_CLOSED : TC_OK; }
 const char *tc_pool_name(const tc_pool *pool) { return pool->name; }
 const tc_upstream *tc_pool_upstream(const tc_pool *pool) { return pool->upstream_given; }
 
@@ -198,6 +213,7 @@ const char *tc_status_string(tc_status status) {
       "the pool is closed",
       "too many pools",
       "the pool's records are corrupt",
+      "a device pool cannot be used in a forked child",
   };
   return (unsigned)status < sizeof sentences / sizeof *sentences ? sentences[status] : "unknown status";
 }

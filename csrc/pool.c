@@ -2,7 +2,7 @@
  *
  * A hit reads the thread's pointer, its cache, one bin and one state word, and writes plain stores only: 3 to 5 ns.
  */
-#include "internal.h"
+#include "streams.h"
 
 /* Through char *, and hidden from the optimizer: left to itself gcc computes the address anew for every field. */
 static inline tci_bin *bin_at(tci_cache *cache, uint32_t offset) {
@@ -22,6 +22,7 @@ static inline void *pop(tci_cache *cache, tci_bin *bin, size_t nbytes) { /* ente
 }
 
 static __attribute__((noinline)) void *alloc_slow(tc_pool *pool, uint32_t bin_offset, size_t nbytes) {
+  if (pool->order) return tci_ordered_alloc(pool, nbytes, TC_DEVICE_ALIGNMENT, TCI_NO_STREAM);
   unsigned class = tci_bin_index(bin_offset);
   tci_cache *cache = tci_cache_get(pool);
   if (!cache || !tci_cache_refill(cache, class, nbytes)) return NULL;
@@ -47,6 +48,7 @@ static inline void *alloc_class(tc_pool *pool, uint32_t bin_offset, size_t nbyte
 }
 
 static __attribute__((noinline)) void *alloc_large_slow(tc_pool *pool, size_t nbytes) {
+  if (pool->order) return tci_ordered_alloc(pool, nbytes, TC_DEVICE_ALIGNMENT, TCI_NO_STREAM);
   void *block = tci_large_alloc(pool, nbytes, TC_ALIGNMENT, false);
   if (LOAD(pool->watched)) tci_stats_watermark(pool);
   return block;
@@ -84,13 +86,14 @@ void *tc_pool_alloc(tc_pool *pool, size_t nbytes) {
 
 void *tc_pool_alloc_zeroed(tc_pool *pool, size_t nbytes) {
   if (!pool || !pool->upstream.host_memory) return NULL;
-  if (nbytes > TCI_SMALL_MAX) return tci_large_alloc(pool, nbytes, TC_ALIGNMENT, true);
+  if (nbytes > TCI_SMALL_MAX && !pool->order) return tci_large_alloc(pool, nbytes, TC_ALIGNMENT, true);
   void *block = tc_pool_alloc(pool, nbytes);
   return block ? memset(block, 0, nbytes) : NULL;
 }
 
 void *tc_pool_alloc_aligned(tc_pool *pool, size_t nbytes, size_t alignment) {
   if (!pool || !alignment || alignment & (alignment - 1) || alignment > TCI_SLOT) return NULL;
+  if (pool->order) return tci_ordered_alloc(pool, nbytes, alignment, TCI_NO_STREAM);
   if (alignment <= TC_ALIGNMENT) return tc_pool_alloc(pool, nbytes);
   size_t rounded = tci_round_up(nbytes ? nbytes : 1, alignment);
   if (rounded < nbytes) return NULL;
@@ -139,6 +142,7 @@ static bool free_small_slow(tc_pool *pool, tci_cache *cache, tci_run *run, tci_e
 }
 
 static __attribute__((noinline)) tc_status free_slow(tc_pool *pool, tci_run *run, void *block, uint32_t *state) {
+  if (pool->order) return tci_ordered_free(pool, block, false, 0, TC_STREAM_OF_BLOCK); /* its size was checked */
   tci_cache *cache = tci_cache_get(pool);
   if (!cache) return TC_OUT_OF_MEMORY; /* of the core's own records: nothing is changed */
   tci_entry entry = {.block = block, .u.state = state};
@@ -224,7 +228,7 @@ void *tc_pool_realloc(tc_pool *pool, void *ptr, size_t nbytes) {
   if (!ptr) return tc_pool_alloc(pool, nbytes);
   tc_block block;
   tc_block_find(ptr, &block);
-  if (!pool || block.pool != pool || !block.in_use || block.start != ptr || !pool->upstream.host_memory) {
+  if (!pool || block.pool != pool || !block.in_use || block.start != ptr || !pool->upstream.host_memory || pool->order) {
     tci_refuse(pool, (uintptr_t)ptr, 0);
     return NULL;
   }

@@ -65,10 +65,10 @@ static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
 
 /* The oldest run; where only part of the memory has to go, rather one with whole huge pages to give: a part splits them. */
 static tci_run *victim(tci_heap *heap, bool part, uint32_t oldest_kept) {
-  tci_run *run = heap->oldest;
+  tci_run *run = heap->sets[1].oldest;
   for (int i = 0; part && run && i < LOOK; run = run->newer, i++)
     if ((int32_t)(run->stamp - oldest_kept) < 0 && run->dirty >= 2 * (TCI_SLOT >> TCI_PAGE_SHIFT)) return run;
-  run = heap->oldest;
+  run = heap->sets[1].oldest;
   return run && (int32_t)(run->stamp - oldest_kept) < 0 ? run : NULL;
 }
 
@@ -103,11 +103,36 @@ static tci_run *take_whole(tc_pool *pool, size_t at_most, bool warm) {
   tci_heap_lock(pool);
   for (tci_segment *segment = pool->heap.segments; segment && !found; segment = segment->next) {
     tci_run *run = tci_page_map_get(segment->base);
-    if (run && LOAD(run->kind) == RUN_FREE && (warm || !run->dirty) && segment->nbytes <= at_most && may_release(pool, run)) found = run;
+    bool goes = run && LOAD(run->kind) == RUN_FREE && (warm || (!run->dirty && !run->set));
+    if (goes && segment->nbytes <= at_most && may_release(pool, run)) found = run;
   }
   if (found) tci_heap_take_run(pool, found);
   tci_heap_unlock(pool);
   return found;
+}
+
+static bool suits_better(const tci_run *run, const tci_run *best, size_t nbytes) {
+  if (!best) return true;
+  bool enough = run->segment->nbytes >= nbytes, best_enough = best->segment->nbytes >= nbytes;
+  if (enough != best_enough) return enough;
+  return enough ? run->npages < best->npages : run->npages > best->npages;
+}
+
+size_t tci_release_one(tc_pool *pool, size_t nbytes) {
+  tci_run *best = NULL;
+  ADD(pool->purging, 1);
+  tci_heap_lock(pool);
+  for (tci_segment *segment = pool->heap.segments; segment; segment = segment->next) {
+    tci_run *run = tci_page_map_get(segment->base);
+    bool goes = run && LOAD(run->kind) == RUN_FREE && !run->set && may_release(pool, run);
+    if (goes && suits_better(run, best, nbytes)) best = run;
+  }
+  if (best) tci_heap_take_run(pool, best);
+  tci_heap_unlock(pool);
+  size_t done = best ? best->npages << TCI_PAGE_SHIFT : 0;
+  if (best) tci_segment_release(pool, best);
+  __atomic_fetch_sub(&pool->purging, 1, __ATOMIC_RELEASE);
+  return done;
 }
 
 size_t tci_release_whole(tc_pool *pool, size_t nbytes, bool warm) {

@@ -1,7 +1,7 @@
 /* segment.c - what a pool gets from upstream in one piece and gives back whole; the only caller of the upstream table.
  *
- * A segment starts on a 2 MiB boundary. Its size grows with what the pool holds (an eighth of it, 2 to 32 MiB), so that the number of
- * system calls is logarithmic and no more than an eighth is held in advance. No lock is held during an upstream call.
+ * A segment starts on a 2 MiB boundary. In a host pool its size grows with what the pool holds (an eighth of it, 2 to 32 MiB), so that
+ * the number of system calls is logarithmic and no more than an eighth is held in advance. No lock is held during an upstream call.
  */
 #include "internal.h"
 
@@ -54,23 +54,50 @@ static void unreserve_bytes(tc_pool *pool, size_t nbytes) {
 
 /* The bytes from the address on where huge pages are to be expected: only those that are filled whole, and none for a small pool. */
 static size_t advise(tc_pool *pool, uintptr_t address, size_t nbytes, size_t filled) {
-  if (!pool->upstream.host_memory) return 0;
+  if (!pool->upstream.host_memory || pool->order) return 0;
   bool on = pool->options.huge_pages == TC_HUGE_PAGES_ON;
   size_t huge = on ? nbytes & ~(TCI_SLOT - 1) : LOAD(pool->reserved) <= SMALL_POOL ? 0 : filled & ~(TCI_SLOT - 1);
   if (pool->options.huge_pages == TC_HUGE_PAGES_OFF) huge = 0, tci_os_advise_huge((void *)address, nbytes, 0);
   return huge && tci_os_advise_huge((void *)address, huge, 1) && tci_os_huge_page_size() == TCI_SLOT ? huge : 0;
 }
 
-static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, size_t huge) {
-  size_t meta_bytes = sizeof(tci_segment) + (nbytes >> TCI_PAGE_SHIFT);
+/* What the upstream gave, and where the segment starts in it. */
+typedef struct piece {
+  uintptr_t given, base;
+  size_t given_bytes, nbytes;
+} piece;
+
+/* An upstream with streams need not align: then 2 MiB more, of which a part is lost. */
+static bool piece_get(tc_pool *pool, piece *p) {
+  p->given_bytes = p->nbytes;
+  p->given = p->base = (uintptr_t)upstream_allocate(pool, p->nbytes);
+  if (!p->given || !(p->given & (TCI_SLOT - 1))) return p->given != 0;
+  upstream_deallocate(pool, p->given, p->given_bytes);
+  if (!reserve_bytes(pool, TCI_SLOT)) return false;
+  p->given = (uintptr_t)upstream_allocate(pool, p->nbytes + TCI_SLOT);
+  if (!p->given) {
+    unreserve_bytes(pool, TCI_SLOT);
+    return false;
+  }
+  p->given_bytes = p->nbytes + TCI_SLOT;
+  p->base = tci_round_up(p->given, TCI_SLOT);
+  return true;
+}
+
+static bool segment_create(tc_pool *pool, const piece *p, size_t huge, unsigned first_bin, bool shared) {
+  size_t meta_bytes = sizeof(tci_segment) + (pool->order ? 0 : p->nbytes >> TCI_PAGE_SHIFT);
   tci_segment *segment = tci_meta_alloc(META_OTHER, meta_bytes);
   tci_run *run = tci_run_create(pool, 0, 1);
   if (segment) {
-    segment->base = base;
-    segment->nbytes = nbytes;
+    segment->base = p->base;
+    segment->nbytes = p->nbytes;
     segment->pool = pool;
     segment->meta_bytes = meta_bytes;
     segment->huge = huge;
+    segment->given = p->given;
+    segment->given_bytes = p->given_bytes;
+    segment->first_bin = first_bin;
+    segment->shared = shared;
   }
   if (!segment || !run || !tci_page_map_add(segment)) {
     if (segment) tci_meta_free(META_OTHER, segment, meta_bytes);
@@ -78,29 +105,30 @@ static bool segment_create(tc_pool *pool, uintptr_t base, size_t nbytes, size_t 
     return false;
   }
   run->segment = segment;
-  run->start = base;
-  run->npages = nbytes >> TCI_PAGE_SHIFT;
+  run->start = p->base;
+  run->npages = p->nbytes >> TCI_PAGE_SHIFT;
   tci_heap_lock(pool);
   segment->next = pool->heap.segments;
   if (segment->next) segment->next->previous = segment;
   pool->heap.segments = segment;
-  pool->heap.bytes += nbytes;
+  pool->heap.bytes += p->nbytes;
   pool->heap.used += run->npages;
   tci_heap_give(pool, run, 0);
   tci_heap_unlock(pool);
   return true;
 }
 
-bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled) {
+bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled, unsigned first_bin, bool shared) {
+  piece p = {.nbytes = nbytes};
   if (pool->upstream.host_memory) LOAD_ACQUIRE(tci_before_segment)(pool, nbytes);
   if (!reserve_bytes(pool, nbytes)) return false;
-  void *address = upstream_allocate(pool, nbytes);
-  if (address) {
-    if (segment_create(pool, (uintptr_t)address, nbytes, advise(pool, (uintptr_t)address, nbytes, filled))) {
+  if (piece_get(pool, &p)) {
+    if (segment_create(pool, &p, advise(pool, p.base, nbytes, filled), first_bin, shared)) {
       tci_stats_reserved(pool);
       return true;
     }
-    upstream_deallocate(pool, (uintptr_t)address, nbytes);
+    upstream_deallocate(pool, p.given, p.given_bytes);
+    nbytes = p.given_bytes;
   }
   unreserve_bytes(pool, nbytes);
   return false;
@@ -111,10 +139,10 @@ bool tci_segment_grow(tc_pool *pool, size_t nbytes, size_t at_least) {
   size_t reserved = LOAD(pool->reserved), step = reserved / 8 > STEP_MAX ? STEP_MAX : reserved / 8;
   if (reserved > LOAD(pool->budget) + LOAD(pool->budget) / 16) step = 0; /* it holds more than was ever live */
   size_t wanted = tci_round_up(nbytes > step ? nbytes : step, TCI_SLOT), whole = tci_round_up(at_least, TCI_SLOT);
-  if (tci_segment_add(pool, wanted, nbytes > step ? nbytes : wanted)) return true;
-  if (whole < wanted && tci_segment_add(pool, whole, at_least)) return true;
+  if (tci_segment_add(pool, wanted, nbytes > step ? nbytes : wanted, 0, true)) return true;
+  if (whole < wanted && tci_segment_add(pool, whole, at_least, 0, true)) return true;
   size_t tight = tci_round_up(at_least, TCI_SEGMENT_UNIT);
-  return tight < whole && tci_segment_add(pool, tight, at_least);
+  return tight < whole && tci_segment_add(pool, tight, at_least, 0, true);
 }
 
 void tci_segment_release(tc_pool *pool, tci_run *whole) {
@@ -127,7 +155,7 @@ void tci_segment_release(tc_pool *pool, tci_run *whole) {
   tci_heap_unlock(pool);
   tci_page_map_remove(segment);
   tci_run_destroy(whole);
-  upstream_deallocate(pool, segment->base, segment->nbytes);
-  unreserve_bytes(pool, segment->nbytes);
+  upstream_deallocate(pool, segment->given, segment->given_bytes);
+  unreserve_bytes(pool, segment->given_bytes);
   tci_meta_free(META_OTHER, segment, segment->meta_bytes);
 }

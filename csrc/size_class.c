@@ -74,10 +74,16 @@ static void class_init(tci_class *class, size_t size, bool learned) {
   class->inverse = inverse_of(size >> class->shift);
 }
 
+static unsigned aligned_class(unsigned class, size_t alignment) { /* the next whose blocks are all aligned */
+  while (fixed_size(class) % alignment) class++;
+  return class;
+}
+
 void tci_classes_init(tc_pool *pool) {
+  size_t alignment = pool->upstream.event_record ? TC_DEVICE_ALIGNMENT : TC_ALIGNMENT;
   for (unsigned class = 0; class < TCI_FIXED_CLASSES; class++) class_init(&pool->classes[class], fixed_size(class), false);
   for (size_t granule = 0; granule <= TCI_SMALL_MAX >> TCI_GRANULE_SHIFT; granule++)
-    pool->bin_of[granule] = (uint16_t)tci_bin_offset(tci_class_of_size(granule << TCI_GRANULE_SHIFT));
+    pool->bin_of[granule] = (uint16_t)tci_bin_offset(aligned_class(tci_class_of_size(granule << TCI_GRANULE_SHIFT), alignment));
 }
 
 /* learner lock held */

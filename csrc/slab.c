@@ -78,7 +78,7 @@ static uint32_t slab_take(tci_run *slab, tci_entry *end, uint32_t count) {
 }
 
 /* The blocks taken lie at the end of the first `count` entries. */
-static uint32_t take_from(tc_pool *pool, tci_run *slab, tci_entry *entries, uint32_t count) {
+uint32_t tci_slab_take_from(tc_pool *pool, tci_run *slab, tci_entry *entries, uint32_t count) {
   uint32_t taken = slab_take(slab, entries + count, count);
   BUMP(pool->classes[slab->bin].free_blocks, -(uint64_t)taken);
   if (slab->nfree == 0)
@@ -94,22 +94,21 @@ static void entries_close_up(tci_entry *entries, uint32_t count, uint32_t taken)
 
 uint32_t tci_slab_take(tc_pool *pool, unsigned class, tci_entry *entries, uint32_t count) {
   uint32_t taken = 0;
-  for (tci_run *slab; taken < count && (slab = partial_fullest(&pool->classes[class]));) taken += take_from(pool, slab, entries, count - taken);
+  for (tci_run *slab; taken < count && (slab = partial_fullest(&pool->classes[class]));)
+    taken += tci_slab_take_from(pool, slab, entries, count - taken);
   entries_close_up(entries, count, taken);
   return taken;
 }
 
-uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entries, uint32_t count) {
+tci_run *tci_slab_build(tc_pool *pool, unsigned class, tci_run *run) {
   const tci_class *c = &pool->classes[class];
   size_t room = (run->npages << TCI_PAGE_SHIFT) / c->block_size;
   uint32_t nblocks = room < c->nblocks ? (uint32_t)room : c->nblocks;
   size_t words = (nblocks + 63) / 64, states = tci_round_up(nblocks * sizeof(uint32_t), 8);
   tci_run *slab = tci_run_create(pool, states + words * 8, nblocks);
-  tci_heap_lock(pool);
   if (!slab) {
     tci_heap_give(pool, run, LOAD(pool->tick));
-    tci_heap_unlock(pool);
-    return 0;
+    return NULL;
   }
   slab->segment = run->segment;
   slab->base = slab->start = run->start;
@@ -130,7 +129,14 @@ uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry 
   BUMP(pool->classes[class].free_blocks, slab->nfree);
   pool->classes[class].blocks += slab->nblocks;
   pool->heap.untouched += (size_t)slab->nblocks * slab->block_size;
-  uint32_t taken = take_from(pool, slab, entries, count); /* at once: a slab of which nobody took a block would never come back */
+  return slab;
+}
+
+uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entries, uint32_t count) {
+  tci_heap_lock(pool);
+  tci_run *slab = tci_slab_build(pool, class, run);
+  /* At once: a slab of which nobody took a block would never come back. */
+  uint32_t taken = slab ? tci_slab_take_from(pool, slab, entries, count) : 0;
   entries_close_up(entries, count, taken);
   tci_heap_unlock(pool);
   return taken;
@@ -138,8 +144,10 @@ uint32_t tci_slab_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry 
 
 /* heap lock held */
 static void run_give(tc_pool *pool, tci_run *run) {
-  memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
-  run->dirty = run->npages;
+  if (!pool->order) {
+    memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
+    run->dirty = run->npages;
+  }
   run->nblocks = 0;
   STORE(run->draining, 0);
   STORE(run->kind, RUN_BUSY);
@@ -174,7 +182,7 @@ static void class_watch(tci_class *class) { /* heap lock held; blocks came back 
   if (class->thin_at > next) class->thin_at = next;
 }
 
-static void slab_give(tc_pool *pool, tci_run *slab, uint32_t index) {
+void tci_slab_put(tc_pool *pool, tci_run *slab, uint32_t index) {
   if (slab->nfree++ == 0)
     partial_insert(pool, slab);
   else
@@ -184,7 +192,7 @@ static void slab_give(tc_pool *pool, tci_run *slab, uint32_t index) {
   tci_class *class = &pool->classes[slab->bin];
   BUMP(class->free_blocks, 1);
   if (slab->nfree < slab->nblocks) {
-    class_watch(class);
+    if (!pool->order) class_watch(class); /* there, a slab gives its blocks to nobody's cache */
     return;
   }
   partial_remove(pool, slab);
@@ -201,7 +209,7 @@ void tci_slab_give(tc_pool *pool, const tci_entry *entries, uint32_t count) {
     if (run->kind == RUN_SINGLE)
       run_give(pool, run);
     else
-      slab_give(pool, run, (uint32_t)(entries[i].u.state - run->states));
+      tci_slab_put(pool, run, (uint32_t)(entries[i].u.state - run->states));
   }
   tci_heap_unlock(pool);
 }

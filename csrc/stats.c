@@ -4,7 +4,7 @@
  * notes its own high of requested bytes, so that peak is exact for one thread and off by at most the threads' magazines for several.
  * The peak of allocated bytes is sampled when a cache exchanges blocks with the pool, and never below the peak of requested bytes.
  */
-#include "internal.h"
+#include "streams.h"
 
 static void raise_to(uint64_t *peak, int64_t value) {
   uint64_t old = LOAD(*peak);
@@ -66,6 +66,10 @@ void tci_stats_reserved(tc_pool *pool) {
   raise_to(&pool->cached_peak, reserved - LOAD(pool->allocated));
 }
 
+static uint64_t counted_size(const tc_pool *pool, unsigned bin) { /* 0: its blocks' capacities are counted one by one */
+  return bin < TCI_CLASSES && !pool->order ? LOAD(pool->classes[bin].block_size) : 0;
+}
+
 void tci_stats_sum(const tci_cache *cache, tc_stats *stats) {
   stats->requested.total_allocated += LOAD(cache->requested_in);
   stats->requested.total_freed += LOAD(cache->requested_in) - (uint64_t)requested_now(cache);
@@ -76,7 +80,7 @@ void tci_stats_sum(const tci_cache *cache, tc_stats *stats) {
     uint64_t deallocations = allocations - (uint64_t)tci_bin_live(&cache->bins[bin]);
     stats->allocation_count += allocations;
     stats->deallocation_count += deallocations;
-    uint64_t block_size = bin < TCI_CLASSES ? LOAD(cache->pool->classes[bin].block_size) : 0; /* large blocks are counted by themselves */
+    uint64_t block_size = counted_size(cache->pool, bin);
     stats->allocated.total_allocated += allocations * block_size;
     stats->allocated.total_freed += deallocations * block_size;
   }
@@ -99,6 +103,13 @@ static void finish(tc_stat *stat) {
   raise_to(&stat->peak, (int64_t)stat->current);
 }
 
+static void pending(const tci_order *order, tc_stat *stat) {
+  stat->total_freed = LOAD(order->pending_out);
+  stat->total_allocated = LOAD(order->pending_in);
+  stat->peak = LOAD(order->pending_peak);
+  finish(stat);
+}
+
 void tc_pool_stats(const tc_pool *pool, tc_stats *stats) {
   memset(stats, 0, sizeof *stats);
   sum(pool, stats);
@@ -108,8 +119,9 @@ void tc_pool_stats(const tc_pool *pool, tc_stats *stats) {
   stats->reserved.total_allocated = stats->reserved.total_freed + LOAD(pool->reserved);
   stats->reserved.peak = LOAD(pool->reserved_peak);
   finish(&stats->reserved);
-  stats->cached.total_allocated = stats->reserved.total_allocated + stats->allocated.total_freed;
-  stats->cached.total_freed = stats->reserved.total_freed + stats->allocated.total_allocated;
+  if (pool->order) pending(pool->order, &stats->pending);
+  stats->cached.total_allocated = stats->reserved.total_allocated + stats->allocated.total_freed + stats->pending.total_freed;
+  stats->cached.total_freed = stats->reserved.total_freed + stats->allocated.total_allocated + stats->pending.total_allocated;
   stats->cached.peak = LOAD(pool->cached_peak);
   finish(&stats->cached);
   if (stats->deallocation_count > stats->allocation_count) stats->deallocation_count = stats->allocation_count; /* torn by traffic */
@@ -128,8 +140,15 @@ void tc_pool_stats(const tc_pool *pool, tc_stats *stats) {
 }
 
 void tc_pool_reset_peak(tc_pool *pool) {
-  tci_cache *own = tci_tls->caches[pool->index];
-  if (own) tci_stats_publish(own);
+  tci_cache *own = pool->order ? pool->order->ledger : tci_tls->caches[pool->index];
+  if (pool->order) {
+    tci_heap_lock(pool);
+    tci_stats_publish_requested(own);
+    STORE(pool->order->pending_peak, pool->order->pending_in - pool->order->pending_out);
+    tci_heap_unlock(pool);
+  } else if (own) {
+    tci_stats_publish(own);
+  }
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next)
     if (cache != own) STORE(cache->high_ignored, LOAD(cache->requested_high));
   STORE(pool->requested_peak, 0);
@@ -155,6 +174,7 @@ static tc_class_stats class_stats(const tc_pool *pool, unsigned bin) {
     stats.cached += tci_bin_depth(&cache->bins[bin]);
   }
   stats.cached += LOAD(pool->depots[bin].blocks) + (bin < TCI_CLASSES ? LOAD(pool->classes[bin].free_blocks) : 0);
+  if (pool->order && bin < TCI_BUCKETS) stats.cached += LOAD(pool->order->cached[bin]);
   stats.live = live > 0 ? (uint64_t)live : 0;
   stats.hits = stats.allocations > refills ? stats.allocations - refills : 0;
   return stats;
@@ -188,7 +208,7 @@ uint64_t tci_stats_live(const tc_pool *pool) {
   int64_t live = 0;
   for (tci_cache *cache = LOAD_ACQUIRE(pool->caches); cache; cache = cache->next) {
     live += (int64_t)(LOAD(cache->large_in) - LOAD(cache->large_out));
-    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * LOAD(pool->classes[class].block_size);
+    for (unsigned class = 0; class < TCI_CLASSES; class++) live += tci_bin_live(&cache->bins[class]) * (int64_t)counted_size(pool, class);
   }
   return live > 0 ? (uint64_t)live : 0;
 }

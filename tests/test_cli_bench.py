@@ -116,6 +116,21 @@ def test_curves_are_a_table_for_each_thing_that_grows_and_a_picture_that_is_svg(
     assert "64 threads" in picture.read_text()
 
 
+def test_device_tables_show_the_curve_over_streams_and_what_traces_reserve(tmp_path: Path) -> None:
+    assert main(["bench", "device", "--quick", "--json", str(tmp_path / "b.json")]) == 0
+    pairs, replaced, traces = json.loads((tmp_path / "b.json").read_text())["sections"]
+    assert len(pairs["rows"]) == len(replaced["rows"]) == 16  # four sizes, on 1, 10, 100 and 1,000 streams
+    assert set(pairs["rows"][0]["values"]) == {"harness", "tensorcore"}
+    assert all(row["unit"] == "ratio" and row["values"]["tensorcore"]["median"] >= 1.0 for row in traces["rows"])
+    assert [set(row["values"]) for row in traces["rows"]] == [{"tensorcore", "cupy", "pytorch", "power of two"}] * 3
+
+
+def test_device_driver_refuses_what_it_does_not_know() -> None:
+    done = subprocess.run([str(find_driver("_bench_device")), "--case", "other"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "usage" in done.stderr
+
+
 def test_python_table_has_tensor_beside_numpy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "python", "--quick"]) == 0
     text = capsys.readouterr().out

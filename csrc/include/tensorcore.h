@@ -24,7 +24,8 @@ extern "C" {
 #endif
 
 #define TC_VERSION "0.1.0"
-#define TC_ALIGNMENT 64 /* bytes: every host block; one cache line, one AVX-512 register */
+#define TC_ALIGNMENT 64         /* bytes: every host block; one cache line, one AVX-512 register */
+#define TC_DEVICE_ALIGNMENT 512 /* bytes: every block of a stream-ordered pool */
 
 typedef enum tc_status {
   TC_OK = 0,
@@ -35,7 +36,8 @@ typedef enum tc_status {
   TC_SIZE_MISMATCH = 5,    /* the size given is not the size that was requested */
   TC_CLOSED = 6,           /* the pool was destroyed; live blocks may still be freed */
   TC_TOO_MANY_POOLS = 7,   /* more than TC_MAX_POOLS pools are alive */
-  TC_CORRUPT = 8           /* tc_pool_check found a broken invariant */
+  TC_CORRUPT = 8,          /* tc_pool_check found a broken invariant */
+  TC_FORKED = 9            /* a stream-ordered pool in a forked child: its memory belongs to the parent's device context */
 } tc_status;
 
 #define TC_MAX_POOLS 1024
@@ -49,11 +51,20 @@ typedef struct tc_upstream {
   void *context;    /* passed to each function; owned by whoever made the table */
   /* `nbytes` bytes aligned to `alignment` (a power of two >= 4096), or NULL. Host memory must read as zero. */
   void *(*allocate)(void *context, size_t nbytes, size_t alignment);
-  /* Give back what `allocate` returned, whole. */
+  /* Give back what `allocate` returned, whole. With streams: returns when no work uses the memory any more, as cudaFree does. */
   void (*deallocate)(void *context, void *address, size_t nbytes);
   /* Optional (NULL: never called): let the pages go, keep the addresses; they read as zero afterwards. 0 on success. */
   int (*purge)(void *context, void *address, size_t nbytes);
   int host_memory; /* 1: the CPU can read and write it; 0: only the addresses mean anything */
+  /* Streams: all NULL, and the memory is not stream-ordered; else event_record, event_query and event_destroy are needed, and `allocate`
+   * may align to less than it was asked for (the pool then asks for 2 MiB more). What a stream's handle is, the pool never looks into. */
+  uintptr_t thread_stream; /* the handle that means the calling thread's own stream (CUDA: 2); 0: there is none */
+  void *(*event_record)(void *context, uintptr_t stream); /* passes when all work on the stream so far is done; NULL on failure */
+  int (*event_query)(void *context, void *event);         /* 1: passed, 0: not yet, < 0: failed, never taken for passed */
+  void (*event_destroy)(void *context, void *event);      /* passed or not */
+  /* Optional: what is enqueued on the stream from now on starts after the event; 0 on success. */
+  int (*stream_wait)(void *context, uintptr_t stream, void *event);
+  int (*synchronize)(void *context); /* optional: returns when all work on all streams is done; 0 on success */
 } tc_upstream;
 
 /* Anonymous private memory of the operating system (mmap, munmap, madvise). */
@@ -78,6 +89,49 @@ TC_API void tc_upstream_fake_set(tc_upstream *upstream, const tc_fake_options *o
 TC_API void tc_upstream_fake_counts(const tc_upstream *upstream, tc_fake_counts *counts);
 TC_API void tc_upstream_fake_destroy(tc_upstream *upstream); /* no pool may still use it */
 
+/* A device for tests: made-up addresses (or real memory, for a pinned pool), streams and events on a clock that only tests advance. A
+ * stream runs its work in order. Any handle is a live stream until it is destroyed. */
+typedef enum tc_fake_call {
+  TC_FAKE_ALLOCATE = 1,
+  TC_FAKE_RECORD = 2,
+  TC_FAKE_QUERY = 4,
+  TC_FAKE_WAIT = 8,
+  TC_FAKE_SYNCHRONIZE = 16
+} tc_fake_call;
+
+typedef struct tc_fake_device_options {
+  size_t capacity;     /* bytes; 0: no cap */
+  size_t alignment;    /* of its addresses, bytes, a power of two; 0: what is asked for */
+  int host_memory;     /* 1: real memory from the system; read at creation only */
+  uint32_t missing;    /* TC_FAKE_WAIT, TC_FAKE_SYNCHRONIZE: left NULL in the table; read at creation only */
+  uint64_t latency_ns; /* wall-clock time that each allocate and deallocate takes */
+  uint32_t failing;    /* the calls that fail_at counts: an or of tc_fake_call */
+  uint64_t fail_at;    /* the k-th of these calls fails, counted from 1; 0: none */
+  uint64_t fail_count; /* how many of them from fail_at on fail; 0 means 1 */
+} tc_fake_device_options;
+
+typedef struct tc_fake_device_counts {
+  uint64_t allocate_calls, deallocate_calls, record_calls, query_calls, wait_calls, synchronize_calls, failures;
+  uint64_t live_events;
+  size_t live_bytes, peak_bytes; /* bytes */
+  uint64_t errors;               /* deallocations and events that were never made, or are gone */
+  uint64_t early;                /* hand-overs before the work of earlier holders was known to be done: tc_fake_device_claim */
+} tc_fake_device_counts;
+
+TC_API tc_status tc_upstream_fake_device_create(const tc_fake_device_options *options, tc_upstream **upstream);
+TC_API void tc_upstream_fake_device_set(tc_upstream *upstream, const tc_fake_device_options *options); /* the call count restarts */
+TC_API void tc_upstream_fake_device_counts(const tc_upstream *upstream, tc_fake_device_counts *counts);
+TC_API void tc_upstream_fake_device_destroy(tc_upstream *upstream); /* no pool may still use it */
+TC_API void tc_fake_device_advance(tc_upstream *upstream, uint64_t ticks); /* the clock */
+/* Work of so many ticks on a stream, which uses nbytes (may be 0) from the address on. TC_INVALID_ARGUMENT: the stream was destroyed. */
+TC_API tc_status tc_fake_device_enqueue(tc_upstream *upstream, uintptr_t stream, uint64_t ticks, const void *address, size_t nbytes);
+/* The holder of this memory is from now on the stream, or the host where the stream is TC_STREAM_OF_BLOCK. 1, and `early` counts one more,
+ * where work that used any of it is not known to be done by then: by order on the stream, by an event that was seen to have passed or
+ * that the stream waits for, or by a synchronize; else 0. */
+TC_API int tc_fake_device_claim(tc_upstream *upstream, uintptr_t stream, const void *address, size_t nbytes);
+TC_API void tc_fake_device_stream_destroy(tc_upstream *upstream, uintptr_t stream); /* its work still runs to the end */
+TC_API void tc_fake_device_stream_create(tc_upstream *upstream, uintptr_t stream);  /* a destroyed handle comes back as a new stream */
+
 /* ---- pools ---------------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tc_huge_pages { TC_HUGE_PAGES_AUTO = 0, TC_HUGE_PAGES_ON = 1, TC_HUGE_PAGES_OFF = 2 } tc_huge_pages;
@@ -97,7 +151,8 @@ typedef struct tc_pool_options {
   double decay;                /* seconds until unused freed pages return to the OS; < 0: never */
   tc_huge_pages huge_pages;
   int numa_node;               /* -1: no preference (the only value so far) */
-  int learn;                   /* 1: sizes asked for often get a class of their own */
+  int learn;                   /* 1: sizes asked for often get a class of their own; not in stream-ordered pools */
+  int device;                  /* the number of the device that the upstream serves, -1: the host; for tc_pool_device alone */
 } tc_pool_options;
 
 TC_API void tc_pool_options_init(tc_pool_options *options); /* the defaults: os, no limit, decay 10 s, learning on */
@@ -133,6 +188,44 @@ TC_API const tc_upstream *tc_pool_upstream(const tc_pool *pool);
 TC_API void tc_pool_on_out_of_memory(tc_pool *pool, tc_out_of_memory_callback callback, void *context); /* NULL: none */
 TC_API void tc_pool_warn_at(tc_pool *pool, double utilization, tc_watermark_callback callback, void *context); /* callback NULL: none */
 
+TC_API int tc_pool_device(const tc_pool *pool);       /* as in its options */
+TC_API tc_status tc_pool_status(const tc_pool *pool); /* TC_OK, TC_CLOSED or TC_FORKED: why it refuses every allocation */
+
+/* ---- streams -------------------------------------------------------------------------------------------------------------------- */
+
+/* A pool is stream-ordered when its upstream has streams. A block that was freed on a stream is at once reusable on that stream; on
+ * another only after an event that was recorded there at or after the free has passed, or after the other stream was made to wait for it.
+ * Blocks start on multiples of 512 bytes; small ones (up to 512 KiB) and large ones come from different segments. No event is recorded
+ * on a hit: only when somebody else wants what a stream freed, and for blocks that were used on several streams.
+ *
+ * Where the CPU can read the memory too (host_memory: a pinned pool), it is the host that reuses a block, so a block waits for the
+ * stream that it was allocated on and for the one that it is freed on, also when the same stream asks again. tc_pool_alloc there means
+ * no stream: the host alone uses the block, and it waits for nothing but the streams that were recorded.
+ *
+ * The other functions on such a pool: tc_pool_alloc and tc_pool_alloc_aligned are as on stream 0 (pinned: no stream), tc_pool_free,
+ * tc_pool_free_sized and tc_free as on TC_STREAM_OF_BLOCK. tc_pool_realloc of a block returns NULL and changes nothing. Nothing decays:
+ * memory goes back by trim, by the limit and at the end. `pending` counts blocks that wait for further streams; what was freed on a
+ * stream and is reusable there counts as cached. In a forked child every call that would allocate, free or use the device returns NULL
+ * or TC_FORKED. */
+#define TC_STREAM_OF_BLOCK 0xFFFFFFFFFFFFFFFF /* for a free: the stream that the block was allocated on */
+
+TC_API int tc_pool_stream_ordered(const tc_pool *pool); /* 1: the functions below work; 0: they return NULL, TC_INVALID_ARGUMENT or 0 */
+TC_API void *tc_pool_alloc_on(tc_pool *pool, size_t nbytes, uintptr_t stream);
+TC_API void *tc_pool_alloc_aligned_on(tc_pool *pool, size_t nbytes, size_t alignment, uintptr_t stream); /* a power of two, up to 2 MiB */
+/* The work that uses the block was enqueued on `stream`, or `stream` waits for it, or it is on a recorded stream: else a taker may overlap. */
+TC_API tc_status tc_pool_free_on(tc_pool *pool, void *ptr, uintptr_t stream);
+TC_API tc_status tc_pool_free_sized_on(tc_pool *pool, void *ptr, size_t nbytes, uintptr_t stream);
+/* The block is used on this stream too: once freed, it is nobody's until what is enqueued there by then is done (pending). */
+TC_API tc_status tc_pool_record_stream(tc_pool *pool, void *ptr, uintptr_t stream);
+/* Ask which events have passed; the bytes that stopped being pending. Allocations do this by themselves before they go upstream. */
+TC_API size_t tc_pool_drain(tc_pool *pool);
+/* Give whole segments back that hold nothing but what this stream freed and is done with, and what everybody may have; the bytes that
+ * went. It waits for nothing. tc_pool_trim waits for all streams (synchronize) and gives back all that is free. */
+TC_API size_t tc_pool_trim_stream(tc_pool *pool, uintptr_t stream);
+/* To be called before a stream is destroyed: records a last event there. The handle means another stream from now on; blocks that live
+ * are freed as before, and wait for that event at most. Without this call such memory waits for a trim, or until memory is short. */
+TC_API tc_status tc_pool_forget_stream(tc_pool *pool, uintptr_t stream);
+
 /* ---- blocks --------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct tc_block {
@@ -159,7 +252,7 @@ typedef struct tc_stat {
   BYTES(allocated, "capacity of the live blocks")                                     \
   BYTES(reserved, "held from upstream")                                               \
   BYTES(cached, "held by the pool and ready to hand out")                             \
-  BYTES(pending, "freed, not yet reusable")                                           \
+  BYTES(pending, "freed, not yet reusable on any stream")                             \
   COUNT(allocation_count, "blocks handed out")                                        \
   COUNT(deallocation_count, "blocks taken back")                                      \
   COUNT(hits, "allocations served without going upstream")                            \
@@ -196,7 +289,8 @@ TC_API size_t tc_pool_class_stats(const tc_pool *pool, tc_class_stats *classes, 
 TC_API void tc_pool_reset_peak(tc_pool *pool); /* peak = current */
 
 /* What the calling thread did with a pool since its first use of it. A block counts in the `in` of the thread that got it and in the `out`
- * of the thread that gave it back: in - out is what the thread holds as long as it frees its own, and below 0 where it frees others'. */
+ * of the thread that gave it back: in - out is what the thread holds as long as it frees its own, and below 0 where it frees others'.
+ * All 0 in a stream-ordered pool, which counts by itself and not by threads. */
 typedef struct tc_thread_stats {
   uint64_t requested_in, requested_out; /* bytes of the blocks handed out to the thread, and taken back from it */
   int64_t requested_peak;               /* the largest requested_in - requested_out since tc_pool_thread_set_peak; exact */

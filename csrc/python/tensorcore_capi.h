@@ -47,7 +47,18 @@
   FUNCTION(pool_class_stats)                \
   FUNCTION(pool_reset_peak)                 \
   FUNCTION(pool_thread_stats)               \
-  FUNCTION(pool_thread_set_peak)
+  FUNCTION(pool_thread_set_peak)            \
+  FUNCTION(pool_device)                     \
+  FUNCTION(pool_status)                     \
+  FUNCTION(pool_stream_ordered)             \
+  FUNCTION(pool_alloc_on)                   \
+  FUNCTION(pool_alloc_aligned_on)           \
+  FUNCTION(pool_free_on)                    \
+  FUNCTION(pool_free_sized_on)              \
+  FUNCTION(pool_record_stream)              \
+  FUNCTION(pool_drain)                      \
+  FUNCTION(pool_trim_stream)                \
+  FUNCTION(pool_forget_stream)
 
 typedef struct tensorcore_capi {
   uint32_t table_version; /* TENSORCORE_CAPI_VERSION of the installed package */
@@ -130,6 +141,17 @@ static inline int tensorcore_import(void) {
 #define tc_pool_reset_peak (tensorcore_api->pool_reset_peak)
 #define tc_pool_thread_stats (tensorcore_api->pool_thread_stats)
 #define tc_pool_thread_set_peak (tensorcore_api->pool_thread_set_peak)
+#define tc_pool_device (tensorcore_api->pool_device)
+#define tc_pool_status (tensorcore_api->pool_status)
+#define tc_pool_stream_ordered (tensorcore_api->pool_stream_ordered)
+#define tc_pool_alloc_on (tensorcore_api->pool_alloc_on)
+#define tc_pool_alloc_aligned_on (tensorcore_api->pool_alloc_aligned_on)
+#define tc_pool_free_on (tensorcore_api->pool_free_on)
+#define tc_pool_free_sized_on (tensorcore_api->pool_free_sized_on)
+#define tc_pool_record_stream (tensorcore_api->pool_record_stream)
+#define tc_pool_drain (tensorcore_api->pool_drain)
+#define tc_pool_trim_stream (tensorcore_api->pool_trim_stream)
+#define tc_pool_forget_stream (tensorcore_api->pool_forget_stream)
 
 #endif /* TENSORCORE_CAPI_PROVIDER */
 #endif /* TENSORCORE_CAPI_H */

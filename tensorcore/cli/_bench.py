@@ -54,6 +54,10 @@ def _measure(options: argparse.Namespace, peers: list[str], rounds: int, error: 
             from tensorcore.cli._bench_curves import bench_curves
 
             sections += bench_curves(peers, rounds, quick)
+        if part in ("device", "all"):
+            from tensorcore.cli._bench_device import bench_device
+
+            sections += bench_device(rounds, quick)
     except FileNotFoundError as problem:
         error(f"bench: {problem}")
     if part in ("python", "all"):

@@ -98,14 +98,14 @@ def _contenders(environments: dict[str, dict[str, str]], harness: bool) -> list[
     return contenders
 
 
-def find_driver() -> Path:
-    """The benchmark executable that was built with the package."""
+def find_driver(name: str = _DRIVER) -> Path:
+    """The benchmark executable of that name that was built with the package."""
     folders = [*map(Path, tensorcore.__path__), _core_folder()]
     for folder in folders:
-        if os.access(folder / _DRIVER, os.X_OK):
-            return folder / _DRIVER
+        if os.access(folder / name, os.X_OK):
+            return folder / name
     raise FileNotFoundError(
-        f"{_DRIVER} is not in {' or '.join(map(str, folders))}: reinstall tensorcore from its source with a C compiler"
+        f"{name} is not in {' or '.join(map(str, folders))}: reinstall tensorcore from its source with a C compiler"
     )
 
 
