@@ -23,6 +23,8 @@
   CALL(mincore)             \
   CALL(mremap)              \
   CALL(membarrier)          \
+  CALL(fopen)               \
+  CALL(open)                \
   CALL(pthread_create)      \
   CALL(pthread_setspecific)
 
@@ -83,9 +85,16 @@ WRAP(void *, mmap, (void *at, size_t n, int access, int flags, int file, off_t o
 WRAP(int, munmap, (void *at, size_t n), (at, n), fault_refuse(ENOMEM))
 WRAP(int, madvise, (void *at, size_t n, int advice), (at, n, advice), fault_refuse(EAGAIN))
 WRAP(int, mincore, (void *at, size_t n, unsigned char *resident), (at, n, resident), fault_refuse(EAGAIN))
+WRAP(FILE *, fopen, (const char *path, const char *mode), (path, mode), (errno = ENOENT, NULL)) /* no transparent huge pages */
 WRAP(int, pthread_create, (pthread_t * thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument),
      (thread, attributes, run, argument), EAGAIN)
 WRAP(int, pthread_setspecific, (pthread_key_t key, const void *value), (key, value), ENOMEM)
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...) { /* the core only reads: control groups */
+  return fault_due(FAULT_open) ? fault_refuse(ENOENT) : __real_open(path, flags);
+}
 
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
