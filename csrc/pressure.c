@@ -33,11 +33,14 @@ static size_t cached_bytes(const tc_pool *pool) { /* resident, and in nobody's h
   return bytes > live ? bytes - live : 0;
 }
 
+/* Those whose cached memory counts in the group and may go at any time: a stream's may not. */
+static bool concerned(const tc_pool *pool) { return pool->upstream.host_memory && !pool->order; }
+
 static size_t all_cached_bytes(void) {
   size_t bytes = 0;
   uint32_t slot = 0;
   for (tc_pool *pool; (pool = tci_registry_next(&slot)); tci_registry_unpin(pool))
-    if (pool->upstream.host_memory) bytes += cached_bytes(pool);
+    if (concerned(pool)) bytes += cached_bytes(pool);
   return bytes;
 }
 
@@ -48,12 +51,12 @@ static size_t newly_taken(tc_pool *pool) {
   return pages > before ? (pages - before) << TCI_PAGE_SHIFT : 0;
 }
 
-/* From all pools of host memory, until nbytes went. */
+/* From all pools that are concerned, until nbytes went. */
 static size_t give_back(size_t nbytes) {
   size_t done = 0;
   uint32_t slot = 0;
   for (tc_pool *pool; (pool = tci_registry_next(&slot)); tci_registry_unpin(pool)) {
-    if (!pool->upstream.host_memory || done >= nbytes) continue;
+    if (!concerned(pool) || done >= nbytes) continue;
     tci_cache_collect(pool, false);
     done += tci_purge(pool, nbytes - done, LOAD(pool->tick) + 1);
     newly_taken(pool);
@@ -97,7 +100,7 @@ static void check(tc_pool *pool, size_t nbytes) {
 void tci_pressure_init(void) { STORE_RELEASE(tci_before_segment, check); }
 
 void tci_pressure_check(tc_pool *pool) {
-  if (LOAD(pressure.limited) && pool->upstream.host_memory) check(pool, 0);
+  if (LOAD(pressure.limited) && concerned(pool)) check(pool, 0);
 }
 
 uint64_t tci_pressure_watch(void) {

@@ -120,7 +120,7 @@ static bool segment_create(tc_pool *pool, const piece *p, size_t huge, unsigned 
 
 bool tci_segment_add(tc_pool *pool, size_t nbytes, size_t filled, unsigned first_bin, bool shared) {
   piece p = {.nbytes = nbytes};
-  if (pool->upstream.host_memory) LOAD_ACQUIRE(tci_before_segment)(pool, nbytes);
+  if (pool->upstream.host_memory && !pool->order) LOAD_ACQUIRE(tci_before_segment)(pool, nbytes);
   if (!reserve_bytes(pool, nbytes)) return false;
   if (piece_get(pool, &p)) {
     if (segment_create(pool, &p, advise(pool, p.base, nbytes, filled), first_bin, shared)) {
