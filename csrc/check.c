@@ -70,7 +70,7 @@ static void check_segment(check *c, tci_segment *segment) {
   EXPECT(c, c->broken || page == end, "segment %#zx: its last run ends beyond it", (size_t)segment->base);
 }
 
-static size_t check_set(check *c, const tci_run_set *set, bool of_stream) { /* pages in its bins */
+static size_t check_set(check *c, const tci_run_set *set, bool of_stream, size_t *unlisted) { /* pages in its bins */
   size_t pages = 0;
   for (unsigned bin = 0; bin < TCI_RUN_BINS; bin++) {
     bool filled = set->filled[bin / 64] >> bin % 64 & 1;
@@ -79,6 +79,7 @@ static size_t check_set(check *c, const tci_run_set *set, bool of_stream) { /* p
       bool belongs = of_stream ? run->set == set : !run->set && (run->dirty > 0) == (set == &c->pool->heap.sets[1]);
       EXPECT(c, LOAD(run->kind) == RUN_FREE && belongs, "bin %u holds run %#zx of another kind", bin, (size_t)run->start);
       pages += run->npages;
+      if (run->no_whole_page) *unlisted += run->dirty;
     }
   }
   return pages;
@@ -86,8 +87,8 @@ static size_t check_set(check *c, const tci_run_set *set, bool of_stream) { /* p
 
 static void check_bins(check *c) {
   size_t pages = 0, dirty = 0;
-  for (int set = 0; set < 2; set++) pages += check_set(c, &c->pool->heap.sets[set], false);
-  for (tci_run_set *set = c->pool->heap.streams; set; set = set->next) pages += check_set(c, set, true);
+  for (int set = 0; set < 2; set++) pages += check_set(c, &c->pool->heap.sets[set], false, &dirty);
+  for (tci_run_set *set = c->pool->heap.streams; set; set = set->next) pages += check_set(c, set, true, &dirty);
   for (tci_run *run = c->pool->heap.sets[1].oldest; run; run = run->newer) dirty += run->dirty;
   EXPECT(c, pages == c->free, "the bins hold %zu free pages, the segments %zu", pages, c->free);
   EXPECT(c, dirty == c->dirty, "the list by age holds %zu dirty pages, the segments %zu", dirty, c->dirty);

@@ -42,7 +42,7 @@ static unsigned bin_of(size_t npages) {
   return EXACT + (log2 - 6) * 16 + (unsigned)(npages >> (log2 - 4) & 15);
 }
 
-static bool is_aged(const tci_run *run) { return run->dirty > 0 || run->set; }
+static bool is_aged(const tci_run *run) { return (run->dirty > 0 && !run->no_whole_page) || run->set; }
 
 /* The newest generation goes last; the heap's own runs have none, and come in order of time. */
 static void age_insert(tci_run_set *set, tci_run *run) {
@@ -87,6 +87,7 @@ static void bin_remove(tci_heap *heap, tci_run *run) {
     set->bins[bin] = run->next;
   if (!set->bins[bin]) set->filled[bin / 64] &= ~((uint64_t)1 << (bin % 64));
   if (is_aged(run)) age_remove(set, run);
+  run->no_whole_page = 0;
   heap->free -= run->npages;
   heap->dirty -= run->dirty;
   STORE(run->kind, RUN_BUSY);
@@ -249,7 +250,9 @@ static void absorb(tci_run *run, tci_run *other) {
 void tci_heap_give(tc_pool *pool, tci_run *run, uint32_t stamp) {
   for (int left = 0; left < 2; left++) {
     tci_run *other = take_neighbour(pool, run, left);
-    if (other) absorb(run, other);
+    if (!other) continue;
+    absorb(run, other);
+    run->no_whole_page = 0;
   }
   run->stamp = stamp;
   pool->heap.used -= run->npages;

@@ -89,6 +89,7 @@ struct tci_run {
   uint8_t idle;        /* slab: in the list `idle` of its pool */
   uint8_t fill;        /* slab: in which list of its class */
   uint8_t draining;    /* slab: blocks that come back go to the heap, so that it empties; bin_offset is TCI_NO_CLASS's */
+  uint8_t no_whole_page; /* free: no page of the system can go, so it is not listed by age; until the run changes */
   uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
   tci_run_set *set;    /* free: who may have it; NULL: everybody */

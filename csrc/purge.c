@@ -31,11 +31,34 @@ static bool may_release(tc_pool *pool, const tci_run *run) {
   return is_whole(run) && LOAD(pool->reserved) - run->segment->nbytes >= LOAD(pool->reserve_floor);
 }
 
-/* Purge spans of dirty pages of a busy run, from its end, until nbytes went; the bytes, or 0 where the upstream refused. */
-static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
-  uint8_t *dirty = tci_run_dirty_bytes(run);
-  size_t unit = pool->upstream.host_memory ? tci_os_page_size() >> TCI_PAGE_SHIFT : 1, done = 0;
-  unit = unit ? unit : 1;
+typedef struct span {
+  uintptr_t start, end;
+} span;
+
+/* In whole pages of the system: with the clean ones beside it where the run has them, else without the piece at that end. */
+static span span_of(const tc_pool *pool, const tci_run *run, size_t first, size_t last) {
+  size_t page = pool->upstream.host_memory && tci_os_page_size() > TCI_PAGE ? tci_os_page_size() : TCI_PAGE;
+  uintptr_t run_end = run->start + (run->npages << TCI_PAGE_SHIFT);
+  uintptr_t low = run->start + (first << TCI_PAGE_SHIFT), high = run->start + (last << TCI_PAGE_SHIFT);
+  span s = {low & ~(page - 1), tci_round_up(high, page)};
+  if (s.start < run->start) s.start = tci_round_up(low, page);
+  if (s.end > run_end) s.end = high & ~(page - 1);
+  return s;
+}
+
+static void span_clean(tc_pool *pool, tci_run *run, span s) {
+  uint8_t *flags = tci_run_dirty_bytes(run) + ((s.start - run->start) >> TCI_PAGE_SHIFT);
+  size_t pages = (s.end - s.start) >> TCI_PAGE_SHIFT;
+  for (size_t i = 0; i < pages; i++) run->dirty -= flags[i] != 0;
+  tci_heap_lock(pool); /* whoever takes a run beside this one looks at the flags of a huge page that they share */
+  memset(flags, 0, pages);
+  tci_heap_unlock(pool);
+}
+
+/* Purge spans of dirty pages of a busy run, from its end, until nbytes went; the bytes. */
+static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes, bool *refused) {
+  const uint8_t *dirty = tci_run_dirty_bytes(run);
+  size_t done = 0;
   for (size_t last = run->npages; last > 0 && done < nbytes;) {
     if (!dirty[last - 1]) {
       last--;
@@ -43,20 +66,16 @@ static size_t purge_spans(tc_pool *pool, tci_run *run, size_t nbytes) {
     }
     size_t first = last;
     while (first > 0 && dirty[first - 1]) first--;
-    uintptr_t start = tci_round_up(run->start + (first << TCI_PAGE_SHIFT), unit << TCI_PAGE_SHIFT);
-    uintptr_t end = (run->start + (last << TCI_PAGE_SHIFT)) & ~((unit << TCI_PAGE_SHIFT) - 1);
-    if (end > start) {
-      if (end - start > nbytes - done) { /* only as much as is asked for, in whole huge pages */
-        uintptr_t later = (end - (nbytes - done)) & ~(TCI_SLOT - 1);
-        start = later > start ? later : start;
+    span s = span_of(pool, run, first, last);
+    if (s.end > s.start) {
+      if (s.end - s.start > nbytes - done) { /* only as much as is asked for, in whole huge pages */
+        uintptr_t later = (s.end - (nbytes - done)) & ~(TCI_SLOT - 1);
+        s.start = later > s.start ? later : s.start;
       }
-      if (tci_upstream_purge(pool, start, end - start) != 0) break;
-      size_t pages = (end - start) >> TCI_PAGE_SHIFT;
-      tci_heap_lock(pool); /* whoever takes a run beside this one looks at the flags of a huge page that they share */
-      memset(dirty + ((start - run->start) >> TCI_PAGE_SHIFT), 0, pages);
-      tci_heap_unlock(pool);
-      run->dirty -= pages;
-      done += end - start;
+      *refused = tci_upstream_purge(pool, s.start, s.end - s.start) != 0;
+      if (*refused) break;
+      span_clean(pool, run, s);
+      done += s.end - s.start;
     }
     last = first;
   }
@@ -86,12 +105,14 @@ size_t tci_purge(tc_pool *pool, size_t nbytes, uint32_t oldest_kept) {
       tci_segment_release(pool, run);
       continue;
     }
-    size_t went = purge_spans(pool, run, nbytes - done);
+    bool refused = false;
+    size_t went = purge_spans(pool, run, nbytes - done, &refused);
     done += went;
+    run->no_whole_page = !went && !refused;
     tci_heap_lock(pool);
-    tci_heap_give(pool, run, went ? run->stamp : LOAD(pool->tick));
+    tci_heap_give(pool, run, refused ? LOAD(pool->tick) : run->stamp);
     tci_heap_unlock(pool);
-    if (!went) break; /* the upstream refuses, or the system's pages are larger than what is free */
+    if (refused) break;
   }
   __atomic_fetch_sub(&pool->purging, 1, __ATOMIC_RELEASE);
   return done;

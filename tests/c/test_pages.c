@@ -63,6 +63,22 @@ static void whole_pages_between_live_blocks_go_back_and_the_blocks_stay(void) {
   checkered_freed(pool, blocks, nbytes);
 }
 
+static void free_pieces_smaller_than_a_page_do_not_keep_larger_ones_from_going_back(void) {
+  size_t small = 36 * KiB, wall = 600 * KiB, large = 1 * MiB; /* 36 KiB: part of a page of 64 KiB */
+  tc_pool *pool = pool_over(NULL);
+  void **blocks = checkered(pool, small), *behind[2 * BLOCKS];
+  tc_pool_trim(pool, 0); /* from the caches to the heap: older than what follows */
+  for (size_t i = 0; i < 2 * BLOCKS; i++) {
+    CHECK((behind[i] = tc_pool_alloc(pool, i % 2 ? wall : large)) != NULL, "memory is to be had");
+    memset(behind[i], 1, i % 2 ? wall : large);
+  }
+  for (size_t i = 0; i < 2 * BLOCKS; i += 2) CHECK_STATUS(tc_pool_free(pool, behind[i]), TC_OK, "freed after the small ones");
+  size_t went = tc_pool_trim(pool, 0), least = BLOCKS * (large - 2 * tc_page_size());
+  CHECK(went >= least, "%zu of %zu KiB went back", went / KiB, least / KiB);
+  for (size_t i = 1; i < 2 * BLOCKS; i += 2) CHECK_STATUS(tc_pool_free(pool, behind[i]), TC_OK, "freed");
+  checkered_freed(pool, blocks, small);
+}
+
 static void zeroed_blocks_are_zero_beside_purged_pages(void) {
   size_t nbytes = 1 * MiB + 12 * KiB;
   tc_pool *pool = pool_over(NULL);
@@ -96,6 +112,7 @@ int main(void) {
   RUN(the_core_knows_the_systems_page);
   RUN(mappings_start_and_end_on_pages_of_the_system);
   RUN(whole_pages_between_live_blocks_go_back_and_the_blocks_stay);
+  RUN(free_pieces_smaller_than_a_page_do_not_keep_larger_ones_from_going_back);
   RUN(zeroed_blocks_are_zero_beside_purged_pages);
   RUN(a_block_that_grows_by_page_tables_keeps_its_contents);
   return 0;
