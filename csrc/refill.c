@@ -27,10 +27,18 @@ tci_magazine *tci_bin_take_spare(tci_bin *bin) {
 
 bool tci_cache_load(tci_cache *cache, tci_magazine *magazine) {
   tci_bin *bin = &cache->bins[magazine->bin];
-  if (!tci_cache_enter_wait(cache)) {
-    tci_magazine_drain(cache->pool, magazine);
-    return false;
-  }
+  tci_magazine *spare;
+  do { /* an upstream or a callback of the user's may have freed blocks here meanwhile */
+    if (!tci_cache_enter_wait(cache)) {
+      tci_magazine_drain(cache->pool, magazine);
+      return false;
+    }
+    spare = tci_bin_take_spare(bin);
+    if (spare) {
+      tci_cache_exit(cache->thread);
+      tci_depot_put(cache->pool, spare);
+    }
+  } while (spare);
   BUMP(bin->balance, magazine->count);
   tci_bin_set_spare(bin, load(bin, magazine));
   return true;

@@ -166,10 +166,54 @@ static void the_upstreams_capacity_is_a_limit(void) {
   check_returned(upstream);
 }
 
+/* ---- an upstream that frees ---------------------------------------------------------------------------------------------------------- */
+
+enum { FREED_MOST = 300 };
+
+static struct {
+  tc_pool *pool;
+  void *held[3000];
+  size_t count, frees; /* blocks; how many go at each call */
+  bool inside;
+} reentrant;
+
+/* As cudaMalloc through Python may: a garbage collection there frees arrays of the very pool that asks. */
+static void *allocate_and_free(void *context, size_t nbytes, size_t alignment) {
+  (void)context;
+  if (reentrant.pool && !reentrant.inside) {
+    reentrant.inside = true;
+    for (size_t i = 0; i < reentrant.frees && reentrant.count; i++)
+      CHECK_STATUS(tc_pool_free(reentrant.pool, reentrant.held[--reentrant.count]), TC_OK, "freed inside the upstream");
+    reentrant.inside = false;
+  }
+  return tc_upstream_os()->allocate(NULL, nbytes, alignment);
+}
+
+static void give_back_to_the_system(void *context, void *address, size_t nbytes) { tc_upstream_os()->deallocate(context, address, nbytes); }
+
+static void blocks_freed_inside_the_upstream_are_not_lost(void) {
+  tc_upstream upstream = {.name = "reentrant", .allocate = allocate_and_free, .deallocate = give_back_to_the_system, .host_memory = 1};
+  for (size_t nbytes = 1024; nbytes <= 512 * KiB; nbytes *= 8)
+    for (reentrant.frees = 1; reentrant.frees < FREED_MOST; reentrant.frees += 7) {
+      reentrant.pool = pool_over(&upstream);
+      for (size_t i = 0; i < 3000; i++) {
+        void *block = tc_pool_alloc(reentrant.pool, nbytes);
+        CHECK(block != NULL, "memory is to be had");
+        reentrant.held[reentrant.count++] = block;
+      }
+      check_pool(reentrant.pool);
+      while (reentrant.count) CHECK_STATUS(tc_pool_free(reentrant.pool, reentrant.held[--reentrant.count]), TC_OK, "freed");
+      check_empties(reentrant.pool);
+      CHECK_STATUS(tc_pool_destroy(reentrant.pool), TC_OK, "the pool is destroyed");
+      reentrant.pool = NULL;
+    }
+}
+
 int main(void) {
   RUN(made_up_addresses_are_never_touched);
   RUN(host_only_calls_are_refused_on_made_up_memory);
   RUN(a_failure_at_any_upstream_call_harms_nothing);
   RUN(the_upstreams_capacity_is_a_limit);
+  RUN(blocks_freed_inside_the_upstream_are_not_lost);
   return 0;
 }
