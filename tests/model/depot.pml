@@ -17,7 +17,7 @@
 #define CAPACITY 1
 #define MAGAZINES 8 /* more are never needed: asserted */
 #define NONE 255    /* no magazine */
-/* Mutants: UNLOCKED, STALE_COUNT, KEEP_SPARE, FORGET_DRAINED, EMPTY_AMONG_FULL, GIVE_TWICE */
+/* Mutants: UNLOCKED, STALE_COUNT, KEEP_SPARE, FORGET_DRAINED, EMPTY_AMONG_FULL, GIVE_TWICE, LOAD_OVER */
 
 byte full_ones, empty_ones;    /* magazines in the depot */
 byte made;                     /* magazines, ever */
@@ -146,40 +146,6 @@ inline take_spare(i) {
 
 /* ---- what a thread does ------------------------------------------------------------------------------------------------------------ */
 
-inline allocate() { /* tc_pool_alloc, tci_cache_refill, tci_obtain_blocks, tci_cache_load */
-  do
-  :: true ->
-     d_step {
-       done = true;
-       if
-       :: top[me] > 0 -> top[me]--; hands[me]++; assert(hands[me] <= TOKENS)
-       :: top[me] == 0 && spare[me] != NONE && spare[me] > 0 -> swap(me); top[me]--; hands[me]++
-       :: else -> take_spare(me); done = false
-       fi
-     }
-     if
-     :: done -> break
-     :: else -> skip
-     fi;
-     exchange_full();
-     if
-     :: magazine == NONE ->
-        exchange_empty();
-        d_step {
-          if
-          :: heap > 0 -> heap--; magazine = 1
-          :: else -> skip
-          fi
-        }
-     :: else -> skip
-     fi;
-     if
-     :: magazine == 0 -> LOCKED { put(magazine) } break /* out of memory */
-     :: else -> d_step { load(me, magazine); magazine = NONE }
-     fi
-  od
-}
-
 inline release(one_way) { /* tc_pool_free, tci_cache_make_room, tci_cache_load; one_way: a thread that only frees keeps nothing */
   d_step { /* in the program's hands until it is pushed */
     done = true;
@@ -201,6 +167,62 @@ inline release(one_way) { /* tc_pool_free, tci_cache_make_room, tci_cache_load; 
      d_step { load(me, magazine); magazine = NONE; top[me]++; hands[me]-- }
   :: else -> skip
   fi
+}
+
+inline load_over_nothing() { /* tci_cache_load: a spare that came meanwhile goes to the depot */
+  do
+  :: true ->
+     d_step {
+       if
+#ifndef LOAD_OVER
+       :: spare[me] != NONE -> take_spare(me)
+#endif
+       :: else -> load(me, magazine); magazine = NONE
+       fi
+     }
+     if
+     :: first != NONE -> LOCKED { put(first) }
+     :: else -> break
+     fi
+  od
+}
+
+inline allocate() { /* tc_pool_alloc, tci_cache_refill, tci_obtain_blocks, tci_cache_load */
+  do
+  :: true ->
+     d_step {
+       done = true;
+       if
+       :: top[me] > 0 -> top[me]--; hands[me]++; assert(hands[me] <= TOKENS)
+       :: top[me] == 0 && spare[me] != NONE && spare[me] > 0 -> swap(me); top[me]--; hands[me]++
+       :: else -> take_spare(me); done = false
+       fi
+     }
+     if
+     :: done -> break
+     :: else -> skip
+     fi;
+     exchange_full();
+     if
+     :: magazine == NONE ->
+        do
+        :: hands[me] > 0 -> release(false) /* inside the upstream, or a callback */
+        :: true -> break
+        od;
+        exchange_empty();
+        d_step {
+          if
+          :: heap > 0 -> heap--; magazine = 1
+          :: else -> skip
+          fi
+        }
+     :: else -> skip
+     fi;
+     if
+     :: magazine == 0 -> LOCKED { put(magazine) } break /* out of memory */
+     :: else -> load_over_nothing()
+     fi
+  od
 }
 
 inline retire() { /* tci_cache_retire: with blocks or without, to the depot; another thread finds the cache */
