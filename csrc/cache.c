@@ -5,7 +5,7 @@
  * and no test of its own. A collector never waits: a cache that is busy is left for the next time. Where the kernel has no membarrier,
  * a thread collects only its own caches and those of threads that ended.
  */
-#include "internal.h"
+#include "modes.h"
 
 #include <sched.h>
 
@@ -30,7 +30,7 @@ void tci_bin_set_spare(tci_bin *bin, tci_magazine *magazine) {
   STORE(bin->spare_count, magazine ? magazine->count : 0);
 }
 
-bool tci_slot_open(const tc_pool *pool) { return !LOAD(pool->closed) && !LOAD(pool->watched); }
+bool tci_slot_open(const tc_pool *pool) { return !LOAD(pool->closed) && !LOAD(pool->watched) && !pool->guard; }
 
 void tci_bin_unload(tci_bin *bin, tci_magazine **list) {
   tci_magazine *both[2] = {tci_bin_loaded(bin), bin->spare};
@@ -53,16 +53,22 @@ static bool qualifies(const tci_cache *cache, unsigned index, bool idle_only) {
   return LOAD(cache->bins[index].base) && (!idle_only || cache->notes[index].seen == activity(&cache->bins[index]));
 }
 
-static void cache_unload(tci_cache *cache, bool idle_only, tci_magazine **list) {
+typedef struct unloaded { /* what leaves the caches on its way to the heap */
+  tci_magazine *magazines;
+  tci_line *lines;
+} unloaded;
+
+static void cache_unload(tci_cache *cache, bool idle_only, unloaded *out) {
+  tci_lines_detach(cache, idle_only, &out->lines);
   for (unsigned index = 0; index < TCI_BINS; index++)
-    if (qualifies(cache, index, idle_only)) tci_bin_unload(&cache->bins[index], list);
+    if (qualifies(cache, index, idle_only)) tci_bin_unload(&cache->bins[index], &out->magazines);
 }
 
-static void drain_list(tc_pool *pool, tci_magazine *list) {
-  while (list) {
-    tci_magazine *magazine = list;
-    list = list->next;
-    tci_magazine_drain(pool, magazine);
+static void drain(tc_pool *pool, unloaded out) {
+  tci_lines_drain(pool, out.lines);
+  for (tci_magazine *next; out.magazines; out.magazines = next) {
+    next = out.magazines->next;
+    tci_magazine_drain(pool, out.magazines);
   }
 }
 
@@ -70,7 +76,7 @@ static bool may_unload(const tci_cache *cache, bool idle_only) {
   if (!tci_os_membarrier_ready() && cache->thread && cache->thread != tci_tls) return false;
   for (unsigned index = 0; index < TCI_BINS; index++)
     if (qualifies(cache, index, idle_only)) return true;
-  return false;
+  return LOAD(cache->lines) != NULL;
 }
 
 static void note_activity(tci_cache *cache) {
@@ -95,7 +101,7 @@ static void give_back(tci_cache *cache) {
 }
 
 void tci_cache_collect(tc_pool *pool, bool idle_only) {
-  tci_magazine *list = NULL;
+  unloaded out = {NULL, NULL};
   bool any = false;
   pthread_mutex_lock(&pool->collect);
   for (tci_cache *cache = LOAD(pool->closed) ? NULL : pool->caches; cache; cache = cache->next)
@@ -106,13 +112,14 @@ void tci_cache_collect(tc_pool *pool, bool idle_only) {
   if (any) tci_os_membarrier();
   for (tci_cache *cache = any ? pool->caches : NULL; cache; cache = cache->next) {
     if (!LOAD(cache->taken)) continue;
-    if (is_taken(cache)) cache_unload(cache, idle_only, &list);
+    if (is_taken(cache)) cache_unload(cache, idle_only, &out);
     give_back(cache);
   }
   for (tci_cache *cache = idle_only ? pool->caches : NULL; cache; cache = cache->next) note_activity(cache);
   pthread_mutex_unlock(&pool->collect);
-  drain_list(pool, list);
+  drain(pool, out);
   tci_depot_drain(pool, !idle_only);
+  tci_held_drain(pool, idle_only);
 }
 
 void tci_cache_freeze(tc_pool *pool) {
@@ -133,13 +140,14 @@ void tci_cache_thaw(tc_pool *pool) {
 }
 
 void tci_cache_close(tc_pool *pool) {
-  tci_magazine *list = NULL;
+  unloaded out = {NULL, NULL};
   STORE_RELEASE(pool->closed, 1);
   tci_cache_freeze(pool);
-  for (tci_cache *cache = pool->caches; cache; cache = cache->next) cache_unload(cache, false, &list);
+  for (tci_cache *cache = pool->caches; cache; cache = cache->next) cache_unload(cache, false, &out);
   tci_cache_thaw(pool);
-  drain_list(pool, list);
+  drain(pool, out);
   tci_depot_drain(pool, true);
+  tci_held_drain(pool, false);
 }
 
 void tci_cache_watch(tc_pool *pool, bool watched) {
@@ -151,16 +159,17 @@ void tci_cache_watch(tc_pool *pool, bool watched) {
 }
 
 void tci_cache_retire(tci_cache *cache) {
-  tci_magazine *list = NULL;
+  unloaded out = {NULL, NULL};
   tc_pool *pool = cache->pool;
   tci_stats_publish(cache);
   if (tci_cache_enter_wait(cache)) {
-    cache_unload(cache, false, &list);
+    cache_unload(cache, false, &out);
     tci_cache_exit(cache->thread);
   }
-  for (tci_magazine *next; list; list = next) {
-    next = list->next;
-    tci_depot_put(pool, list);
+  tci_lines_orphan(pool, out.lines);
+  for (tci_magazine *next; out.magazines; out.magazines = next) {
+    next = out.magazines->next;
+    tci_depot_put(pool, out.magazines);
   }
   pthread_mutex_lock(&pool->collect);
   STORE(pool->threads, pool->threads - 1);
@@ -185,6 +194,7 @@ void tci_cache_after_fork(tc_pool *pool) { /* the other threads are gone */
 void tci_caches_free(tc_pool *pool) {
   for (tci_cache *cache; (cache = pool->caches);) {
     pool->caches = cache->next;
+    tci_lines_free(cache->lines);
     tci_meta_free(META_OTHER, cache, sizeof *cache);
   }
 }

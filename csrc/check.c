@@ -1,7 +1,10 @@
 /* check.c - walks all records of a pool and says which invariant is broken. For tests and for a user in doubt: everybody waits. */
 #include <stdio.h>
 
+#include "modes.h"
 #include "streams.h"
+
+#define FAULTS 64 /* in one walk; more show in the next */
 
 typedef struct check {
   tc_pool *pool;
@@ -9,6 +12,8 @@ typedef struct check {
   size_t size;
   bool broken;
   size_t used, free, dirty, live, listed; /* pages, pages, pages, blocks, blocks of slabs neither in use nor held by the heap */
+  tc_fault faults[FAULTS]; /* damage in the blocks of a pool with a mode */
+  unsigned nfaults;
 } check;
 
 #define EXPECT(c, condition, ...)                                       \
@@ -32,6 +37,26 @@ static void check_free_run(check *c, const tci_run *run, const tci_run *before) 
   c->dirty += dirty;
 }
 
+/* Canary of a block in use, poison of a free one. The caches are frozen. */
+static void check_content(check *c, const tci_run *run, uint32_t index) {
+  const tci_guard *guard = c->pool->guard;
+  if (!guard || !guard->content || c->nfaults == FAULTS) return;
+  size_t capacity = run->block_size ? run->block_size : run->capacity;
+  char *block = (char *)run->base + (size_t)index * capacity;
+  tci_record *record = tci_run_record(run, index);
+  const char *damage = NULL;
+  uint32_t state = LOAD(run->states[index]);
+  if (state && run->kind == RUN_LARGE)
+    damage = record->freed ? NULL : tci_canary_damage(run, block, LOAD(run->request)); /* `freed`: it is just coming back */
+  else if (state)
+    damage = tci_canary_damage(run, block, state - 1);
+  else if (record->freed & 1)
+    damage = tci_poison_damage(guard, block, capacity);
+  if (!damage) return;
+  c->faults[c->nfaults++] = tci_fault_of(run, record, block, damage);
+  if (!state) record->freed &= ~(uint64_t)1; /* once */
+}
+
 static void check_slab(check *c, const tci_run *slab) {
   uint32_t nfree = 0;
   for (uint32_t i = 0; i < slab->nblocks; i++) {
@@ -40,6 +65,7 @@ static void check_slab(check *c, const tci_run *slab) {
     nfree += held;
     c->live += used;
     c->listed += !held && !used;
+    check_content(c, slab, i);
   }
   EXPECT(c, nfree == slab->nfree, "slab %#zx: %u free blocks, %u recorded", (size_t)slab->start, nfree, slab->nfree);
   EXPECT(c, (size_t)slab->nblocks * slab->block_size <= slab->npages << TCI_PAGE_SHIFT, "slab %#zx: blocks beyond its pages",
@@ -63,7 +89,10 @@ static void check_segment(check *c, tci_segment *segment) {
     else
       c->used += run->npages;
     if (LOAD(run->kind) == RUN_SLAB) check_slab(c, run);
-    if (LOAD(run->kind) == RUN_SINGLE || LOAD(run->kind) == RUN_LARGE) c->live += LOAD(run->state) != 0;
+    if (LOAD(run->kind) == RUN_SINGLE || LOAD(run->kind) == RUN_LARGE) {
+      c->live += LOAD(run->state) != 0;
+      check_content(c, run, 0);
+    }
     before = run;
     page += run->npages << TCI_PAGE_SHIFT;
   }
@@ -141,27 +170,43 @@ static size_t blocks_live(const tc_pool *pool) { /* by the counters */
   return (size_t)live;
 }
 
-tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size) {
-  check c = {.pool = pool, .message = message_size ? message : NULL, .size = message_size};
+static void walk(check *c) {
   size_t bytes = 0;
-  if (!pool) return TC_INVALID_ARGUMENT;
+  tc_pool *pool = c->pool;
   tci_cache_freeze(pool); /* so that counters and blocks agree, with traffic beside it too */
   tci_heap_lock(pool);
   for (tci_segment *segment = pool->heap.segments; segment; segment = segment->next) {
-    check_segment(&c, segment);
+    check_segment(c, segment);
     bytes += segment->nbytes;
   }
-  if (!c.broken) {
-    check_bins(&c);
-    if (pool->order) check_streams(&c);
-    EXPECT(&c, c.used == pool->heap.used && c.free == pool->heap.free && c.dirty == pool->heap.dirty,
-           "heap counts %zu used, %zu free, %zu dirty pages; found %zu, %zu, %zu", pool->heap.used, pool->heap.free, pool->heap.dirty, c.used,
-           c.free, c.dirty);
-    EXPECT(&c, bytes == pool->heap.bytes, "segments hold %zu bytes, %zu recorded", bytes, pool->heap.bytes);
+  if (!c->broken) {
+    check_bins(c);
+    if (pool->order) check_streams(c);
+    EXPECT(c, c->used == pool->heap.used && c->free == pool->heap.free && c->dirty == pool->heap.dirty,
+           "heap counts %zu used, %zu free, %zu dirty pages; found %zu, %zu, %zu", pool->heap.used, pool->heap.free, pool->heap.dirty, c->used,
+           c->free, c->dirty);
+    EXPECT(c, bytes == pool->heap.bytes, "segments hold %zu bytes, %zu recorded", bytes, pool->heap.bytes);
     size_t live = blocks_live(pool);
-    EXPECT(&c, c.live == live, "%zu blocks are marked in use, the counters say %zu", c.live, live);
+    EXPECT(c, c->live == live, "%zu blocks are marked in use, the counters say %zu", c->live, live);
   }
   tci_heap_unlock(pool);
   tci_cache_thaw(pool);
-  return c.broken ? TC_CORRUPT : TC_OK;
+}
+
+tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size) {
+  check c = {.pool = pool, .message = message_size ? message : NULL, .size = message_size};
+  if (!pool) return TC_INVALID_ARGUMENT;
+  walk(&c);
+  if (c.broken) return TC_CORRUPT;
+  if (!c.nfaults) return TC_OK;
+  if (c.message) tc_fault_describe(&c.faults[0], message, message_size);
+  for (unsigned i = 1; i < c.nfaults; i++) tci_fault_deliver(&c.faults[i]);
+  return tci_fault_found(&c.faults[0]);
+}
+
+void tci_guard_walk(tc_pool *pool) {
+  check c = {.pool = pool};
+  if (!pool->guard || !pool->guard->content) return;
+  walk(&c);
+  for (unsigned i = 0; i < c.nfaults; i++) tci_fault_deliver(&c.faults[i]);
 }

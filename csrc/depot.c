@@ -2,7 +2,7 @@
  *
  * What nobody needed during a tick (the least that lay here) goes back to the heap: a class keeps what its demand wants.
  */
-#include "internal.h"
+#include "modes.h"
 
 static uint32_t capacity_of(const tc_pool *pool, unsigned bin) {
   if (bin < TCI_CLASSES) return pool->classes[bin].magazine;
@@ -63,6 +63,7 @@ void tci_depot_put(tc_pool *pool, tci_magazine *magazine) {
 }
 
 void tci_magazine_drain(tc_pool *pool, tci_magazine *magazine) {
+  tci_guard_inspect(pool, magazine->entries, magazine->count, magazine->bin >= TCI_CLASSES);
   if (magazine->bin < TCI_CLASSES) {
     tci_slab_give(pool, magazine->entries, magazine->count);
   } else {

@@ -2,7 +2,7 @@
  *
  * The scavenger ends before (a child has one thread, and a parent that forks should have no hidden ones) and starts again with need.
  */
-#include "internal.h"
+#include "modes.h"
 
 #include <sched.h>
 
@@ -11,6 +11,7 @@
 static void pool_locks(tc_pool *pool, int (*act)(pthread_mutex_t *)) {
   for (unsigned bin = 0; bin < TCI_BINS; bin++) act(&pool->depots[bin].lock);
   act(&pool->learner.lock);
+  if (pool->guard) act(&pool->guard->lock);
   act(&pool->heap.lock);
 }
 
@@ -36,11 +37,13 @@ static void prepare(void) {
   tci_scavenger_fork(FORK_PREPARE);
   tci_registry_lock();
   tci_registry_each(pool_lock);
+  tci_site_lock();
   tci_meta_lock();
 }
 
 static void resume(tci_fork_phase phase) {
   tci_meta_unlock();
+  tci_site_unlock();
   tci_registry_each(pool_unlock);
   tci_registry_unlock();
   tci_scavenger_fork(phase);

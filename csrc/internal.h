@@ -48,6 +48,10 @@ typedef struct tci_cache tci_cache;
 typedef struct tci_magazine tci_magazine;
 typedef struct tci_thread tci_thread;
 typedef struct tci_run_set tci_run_set;
+typedef struct tci_guard tci_guard; /* modes.h */
+typedef struct tci_record tci_record;
+typedef struct tci_line tci_line;
+typedef struct tci_lines tci_lines;
 
 typedef enum tci_run_kind {
   RUN_UNUSED = 0,  /* the header is on meta's free list */
@@ -90,6 +94,7 @@ struct tci_run {
   uint8_t fill;        /* slab: in which list of its class */
   uint8_t draining;    /* slab: blocks that come back go to the heap, so that it empties; bin_offset is TCI_NO_CLASS's */
   uint8_t no_whole_page; /* free: no page of the system can go, so it is not listed by age; until the run changes */
+  uint8_t guarded;     /* large: it has, or had before it came back, pages that nobody may touch */
   uint8_t zero_known;  /* large: the dirty bytes still describe the block (never handed out since it was taken) */
   uint64_t *free_bits; /* slab: 1 = the heap holds the block */
   tci_run_set *set;    /* free: who may have it; NULL: everybody */
@@ -125,6 +130,7 @@ typedef struct tci_entry {
   void *block;
   union {
     uint32_t *state; /* small: where the block's state word is */
+    tci_record *record; /* small, in a pool with a mode: modes.h */
     tci_run *run;    /* large */
   } u;
 } tci_entry;
@@ -165,7 +171,9 @@ struct tci_cache {
   int64_t high_ignored;   /* a high from before the peak was reset by another thread */
   int64_t large_published;
   uint32_t taken; /* 1: somebody else is inside, or the pool is closed: the slow path waits */
-  uint32_t unused;
+  uint32_t until_guarded; /* allocations until the next one between guard pages */
+  tci_lines *lines; /* NULL: not made yet, or the pool has no quarantine */
+  uint64_t random; /* state of a generator */
   tci_bin bins[TCI_BINS] __attribute__((aligned(64)));
   tci_bin_notes notes[TCI_BINS];
   /* Bytes. `requested_in` were handed out, ever; current = requested_high - (requested_mark - requested_in): a new high is where `in`
@@ -180,13 +188,22 @@ struct tci_cache {
 static inline uint32_t tci_bin_offset(unsigned bin) { return (uint32_t)(offsetof(tci_cache, bins) + bin * sizeof(tci_bin)); }
 static inline unsigned tci_bin_index(uint32_t offset) { return (unsigned)((offset - offsetof(tci_cache, bins)) / sizeof(tci_bin)); }
 
+/* Through char *, and hidden from the optimizer: left to itself gcc computes the address anew for every field. */
+static inline tci_bin *tci_bin_at(tci_cache *cache, uint32_t offset) {
+  char *bin = (char *)cache + offset;
+  __asm__("" : "+r"(bin));
+  return (tci_bin *)(void *)bin;
+}
+
 /* A load that agrees with a store shortly before it in the last 12 bits of their addresses waits for it (4 KiB aliasing). Caches and
  * threads start on pages, so `slots` and `busy` keep away from the offsets of a cache's counters and from each other. */
 struct tci_thread {
   tci_thread *previous, *next;
   char apart[1984 - 2 * sizeof(void *)];
   uint32_t busy;                   /* 1: inside one of its caches; written by the thread alone */
-  char also_apart[60];
+  uint32_t mark;    /* its number, of 15 bits, shifted by one: modes.h */
+  const void *site; /* what a mode's records name instead of the return address; NULL: that */
+  char also_apart[48];
   tci_cache *slots[TC_MAX_POOLS];  /* NULL: not made yet, taken, or the pool wants every call on the slow path */
   tci_cache *caches[TC_MAX_POOLS]; /* NULL: not made yet */
 };
@@ -250,6 +267,7 @@ struct tc_pool {
   char name[64];
   int64_t decay_ns; /* < 0: never */
   uint32_t record_bytes; /* of a block's record: a multiple of 8, at most TCI_RECORD_MAX, fixed before the first segment; 0: none */
+  tci_guard *guard; /* NULL: mode fast */
   uint32_t closed;
   uint32_t forked;  /* stream-ordered, in a forked child */
   struct tci_order *order; /* stream-ordered: see streams.h; else NULL */
@@ -297,33 +315,7 @@ void tci_meta_free(tci_meta_kind kind, void *address, size_t nbytes);
 size_t tci_meta_bytes(void);
 void tci_meta_lock(void), tci_meta_unlock(void); /* around a fork */
 
-/* ---- page_map.c ------------------------------------------------------------------------------------------------------------------ */
-#define TCI_LEAF_SHIFT 32
-#define TCI_LEAF_PAGES ((size_t)1 << (TCI_LEAF_SHIFT - TCI_PAGE_SHIFT))
-#define TCI_LEAF_SLOTS ((size_t)1 << (TCI_LEAF_SHIFT - TCI_SLOT_SHIFT))
-#define TCI_LEAVES ((size_t)1 << 16) /* 48 bits of addresses */
-typedef struct tci_leaf {
-  tci_run *pages[TCI_LEAF_PAGES];        /* the run; within free and large runs only the first and last pages count */
-  tci_segment *segments[TCI_LEAF_SLOTS]; /* the segment */
-} tci_leaf;
-extern tci_leaf *tci_root[TCI_LEAVES];
-bool tci_page_map_add(tci_segment *segment);
-void tci_page_map_remove(tci_segment *segment);
-
-static inline tci_run *tci_page_map_get(uintptr_t address) {
-  uintptr_t high = address >> TCI_LEAF_SHIFT;
-  if (unlikely(high >= TCI_LEAVES)) return NULL;
-  tci_leaf *leaf = LOAD_ACQUIRE(tci_root[high]);
-  return likely(leaf != NULL) ? LOAD_ACQUIRE(leaf->pages[(address >> TCI_PAGE_SHIFT) & (TCI_LEAF_PAGES - 1)]) : NULL;
-}
-static inline void tci_page_map_set(uintptr_t address, tci_run *run) { /* the address lies in a segment that was added */
-  STORE_RELEASE(tci_root[address >> TCI_LEAF_SHIFT]->pages[(address >> TCI_PAGE_SHIFT) & (TCI_LEAF_PAGES - 1)], run);
-}
-static inline tci_segment *tci_page_map_segment(uintptr_t address) {
-  if (unlikely(address >> 48)) return NULL;
-  tci_leaf *leaf = LOAD_ACQUIRE(tci_root[address >> TCI_LEAF_SHIFT]);
-  return leaf ? LOAD_ACQUIRE(leaf->segments[(address >> TCI_SLOT_SHIFT) & (TCI_LEAF_SLOTS - 1)]) : NULL;
-}
+#include "addresses.h" /* page_map.c */
 
 static inline void tci_run_set_bin(tci_run *run, unsigned bin) {
   run->bin = (uint16_t)bin;
@@ -461,6 +453,9 @@ bool tci_cache_make_room(tci_cache *cache, unsigned bin); /* entered, with room 
 
 /* ---- large.c ----------------------------------------------------------------------------------------------------------------------- */
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed);
+tci_run *tci_large_obtain(tci_cache *cache, size_t nbytes, size_t alignment, bool guarded, bool *fresh); /* in nobody's hands; NULL: none */
+void tci_large_hand_out(tci_cache *cache, tci_run *run, size_t nbytes, bool fresh); /* entered */
+void tci_large_clear(tci_run *run, size_t nbytes); /* before it is handed out */
 bool tci_large_free_slow(tci_cache *cache, tci_run *run); /* the bin is full or taken; false: the pool is closed */
 bool tci_large_resize(tc_pool *pool, tci_run *run, size_t nbytes); /* in place */
 bool tci_large_move(tci_run *to, tci_run *from, size_t nbytes); /* the content by page tables */
@@ -488,13 +483,14 @@ void tci_stats_watermark(tc_pool *pool); /* calls back where allocated / reserve
 uint64_t tci_stats_live(const tc_pool *pool); /* allocated bytes now */
 
 /* ---- block.c: what is known of an address ------------------------------------------------------------------------------------------ */
-tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes); /* why a free is refused; counted */
+tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes, const void *call); /* why a free is refused; counted */
 
 /* ---- fork.c ------------------------------------------------------------------------------------------------------------------------ */
 void tci_fork_register(void);
 
 /* ---- lifecycle.c ------------------------------------------------------------------------------------------------------------------- */
 void tci_pool_finish(tc_pool *pool); /* closed, and its last block came back */
+void tci_free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry); /* the pool was destroyed before */
 
 static inline size_t tci_round_up(size_t value, size_t step) { return (value + step - 1) & ~(step - 1); }
 

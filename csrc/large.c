@@ -3,7 +3,7 @@
  * A thread keeps a few per size range, so a pair costs the same at every size up to 1 GiB. Zeroing clears only pages that may hold
  * data; growing takes the free run behind the block, or moves the pages by page tables (mremap) instead of the bytes.
  */
-#include "internal.h"
+#include "modes.h"
 
 #define MOVE_MIN ((size_t)4 << 20) /* below, copying costs less than two page-table walks and a split mapping */
 
@@ -46,23 +46,26 @@ static tci_run *cached_run(tci_cache *cache, size_t nbytes) {
 
 static size_t pages_of(size_t nbytes) { return (nbytes + TCI_PAGE - 1) >> TCI_PAGE_SHIFT; }
 
+static void place(tci_run *run, size_t nbytes, size_t alignment, size_t colour) {
+  size_t room = ((run->npages << TCI_PAGE_SHIFT) - nbytes) & ~(size_t)(TC_ALIGNMENT - 1);
+  run->base = alignment <= TC_ALIGNMENT ? run->start + (room < colour ? room : colour) : tci_round_up(run->start, alignment);
+  run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
+}
+
 /* A new block: aligned as asked, else at an offset that differs from block to block (equal offsets collide in the caches). */
-static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
+static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment, bool guarded) {
   size_t fewest = pages_of(nbytes ? nbytes : 1), npages = fewest;
   size_t colour = (size_t)ADD(pool->colour, 1) * 21 * 64 % TCI_PAGE;
-  if (alignment > TCI_PAGE)
+  if (guarded)
+    fewest = npages = tci_guarded_pages(nbytes, alignment);
+  else if (alignment > TCI_PAGE)
     fewest = npages = fewest + (alignment >> TCI_PAGE_SHIFT) - 1;
   else if (alignment <= TC_ALIGNMENT && nbytes >= TCI_COLOUR_MIN)
     npages = pages_of(nbytes + colour);
   tci_run *run = tci_obtain(pool, npages, fewest, nbytes);
   if (!run) return NULL;
-  if (alignment <= TC_ALIGNMENT) {
-    size_t room = ((run->npages << TCI_PAGE_SHIFT) - nbytes) & ~(size_t)(TC_ALIGNMENT - 1);
-    run->base = run->start + (room < colour ? room : colour);
-  } else {
-    run->base = tci_round_up(run->start, alignment);
-  }
-  run->capacity = run->start + (run->npages << TCI_PAGE_SHIFT) - run->base;
+  if (guarded && !tci_guarded_run(pool, run, nbytes - TCI_CANARY, alignment)) return fresh_run(pool, nbytes, alignment, false);
+  if (!guarded) place(run, nbytes, alignment, colour);
   run->states = &run->state;
   STORE(run->state, 0);
   memset(run->records, 0, pool->record_bytes);
@@ -77,7 +80,7 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment) {
 }
 
 /* Clear what may hold data: by the pages' own record in a fresh run, by what is resident in a used one. */
-static void run_clear(tci_run *run, size_t nbytes) {
+void tci_large_clear(tci_run *run, size_t nbytes) {
   if (!run->zero_known) {
     tci_os_clear((void *)run->base, nbytes);
     return;
@@ -95,7 +98,11 @@ static void run_clear(tci_run *run, size_t nbytes) {
   }
 }
 
-static void hand_out(tci_cache *cache, tci_bin *bin, tci_run *run, size_t nbytes) { /* entered */
+void tci_large_hand_out(tci_cache *cache, tci_run *run, size_t nbytes, bool fresh) {
+  tci_bin *bin = &cache->bins[run->bin];
+  run->zero_known = 0;
+  BUMP(bin->refills, fresh);
+  BUMP(bin->balance, 1);
   STORE(run->request, nbytes);
   STORE(run->state, 1);
   tci_stats_in(cache, nbytes);
@@ -109,27 +116,27 @@ static void take_back(tci_cache *cache, tci_run *run) { /* entered */
   BUMP(cache->large_out, run->capacity);
 }
 
+tci_run *tci_large_obtain(tci_cache *cache, size_t nbytes, size_t alignment, bool guarded, bool *fresh) {
+  if (nbytes > (size_t)1 << 47) return NULL;
+  bool plain = !guarded && alignment <= TC_ALIGNMENT && nbytes > TCI_SMALL_MAX;
+  tci_run *run = plain ? cached_run(cache, nbytes) : NULL;
+  *fresh = run == NULL;
+  if (!run) run = fresh_run(cache->pool, nbytes, alignment, guarded);
+  if (run) tci_run_set_bin(run, bin_of(plain ? nbytes : 0));
+  return run;
+}
+
 void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroed) {
   tci_cache *cache = tci_cache_get(pool);
-  if (!cache || nbytes > (size_t)1 << 47) return NULL;
-  bool plain = alignment <= TC_ALIGNMENT && nbytes > TCI_SMALL_MAX;
-  tci_bin *bin = &cache->bins[bin_of(plain ? nbytes : 0)];
-  tci_run *run = plain ? cached_run(cache, nbytes) : NULL;
-  bool fresh = run == NULL;
-  if (fresh) {
-    run = fresh_run(pool, nbytes, alignment);
-    if (!run) return NULL;
-  }
-  tci_run_set_bin(run, (unsigned)(bin - cache->bins));
-  if (zeroed) run_clear(run, nbytes);
-  run->zero_known = 0;
+  bool fresh;
+  tci_run *run = cache ? tci_large_obtain(cache, nbytes, alignment, false, &fresh) : NULL;
+  if (!run) return NULL;
+  if (zeroed) tci_large_clear(run, nbytes);
   if (!tci_cache_enter_wait(cache)) {
     tci_run_release(pool, run);
     return NULL;
   }
-  BUMP(bin->refills, fresh);
-  BUMP(bin->balance, 1);
-  hand_out(cache, bin, run, nbytes);
+  tci_large_hand_out(cache, run, nbytes, fresh);
   tci_cache_exit(cache->thread);
   if (fresh) tci_stats_publish_bin(cache, TCI_CLASSES);
   return (void *)run->base;
@@ -138,7 +145,7 @@ void *tci_large_alloc(tc_pool *pool, size_t nbytes, size_t alignment, bool zeroe
 bool tci_large_free_slow(tci_cache *cache, tci_run *run) {
   tci_bin *bin = &cache->bins[run->bin];
   tc_pool *pool = cache->pool;
-  bool keep = tci_large_class(run->request | (TCI_SMALL_MAX + 1)) < TCI_LARGE_CLASSES && tci_cache_make_room(cache, run->bin);
+  bool keep = !run->guarded && tci_large_class(run->request | (TCI_SMALL_MAX + 1)) < TCI_LARGE_CLASSES && tci_cache_make_room(cache, run->bin);
   if (!keep && !tci_cache_enter_wait(cache)) return false;
   take_back(cache, run);
   if (keep) {
@@ -150,7 +157,10 @@ bool tci_large_free_slow(tci_cache *cache, tci_run *run) {
   BUMP(bin->balance, -1);
   tci_cache_exit(cache->thread);
   tci_stats_publish_bin(cache, TCI_CLASSES);
-  tci_run_release(pool, run);
+  if (run->guarded)
+    tci_held_push(pool, run);
+  else
+    tci_run_release(pool, run);
   tci_scavenger_wake(pool);
   return true;
 }

@@ -1,15 +1,33 @@
 /* lifecycle.c - a pool's beginning, settings and end. */
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "modes.h"
 #include "streams.h"
 
 #define LONGEST_DECAY 1e8 /* seconds: three years */
 #define REFILLS_FULL 16 /* as for a bin that was refilled so often: as much as a refill brings */
+#define QUARANTINE ((size_t)64 << 20)
+#define GUARD_EVERY 4096
 #define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
 
+/* The index of the variable's value; 0 where it is not set; one past the end, which tc_pool_create refuses, for an unknown one. */
+static unsigned from_environment(const char *variable, const char *const *values, unsigned count) {
+  const char *text = getenv(variable);
+  unsigned i = 0;
+  if (!text || !*text) return 0;
+  while (i < count && strcmp(text, values[i]) != 0) i++;
+  return i;
+}
+
 void tc_pool_options_init(tc_pool_options *options) {
+  static const char *const modes[] = {"fast", "checked", "hardened"}, *const on_fault[] = {"raise", "abort"};
   *options = (tc_pool_options){.decay = 10.0, .huge_pages = TC_HUGE_PAGES_AUTO, .numa_node = -1, .learn = 1, .device = -1};
+  options->mode = (tc_mode)from_environment("TENSORCORE_MODE", modes, 3);
+  options->on_fault = (tc_on_fault)from_environment("TENSORCORE_ON_FAULT", on_fault, 2);
+  options->quarantine = QUARANTINE;
+  options->guard_every = GUARD_EVERY;
 }
 
 static int64_t decay_of(double seconds) {
@@ -40,6 +58,7 @@ static void pool_free(tc_pool *pool) {
   if (pool->order) tci_order_free(pool);
   tci_depot_free(pool);
   tci_caches_free(pool);
+  tci_guard_destroy(pool);
   pthread_mutex_destroy(&pool->collect);
   pthread_mutex_destroy(&pool->learner.lock);
   pthread_mutex_destroy(&pool->heap.lock);
@@ -76,7 +95,8 @@ tc_status tc_pool_create(const tc_pool_options *options, tc_pool **result) {
   tc_pool *pool = tci_meta_alloc(META_OTHER, sizeof *pool);
   if (!pool) return TC_OUT_OF_MEMORY;
   pool_init(pool, options);
-  tc_status status = tci_order_create(pool) ? tci_registry_add(pool) : TC_OUT_OF_MEMORY;
+  tc_status status = tci_order_create(pool) ? tci_guard_create(pool) : TC_OUT_OF_MEMORY;
+  if (status == TC_OK) status = tci_registry_add(pool);
   if (status != TC_OK) {
     pool_free(pool);
     return status;
@@ -101,11 +121,30 @@ void tci_pool_finish(tc_pool *pool) {
   pool_free(pool);
 }
 
+/* The pool was destroyed: the block goes to the heap at once, and the pool with its last block. */
+void tci_free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry) {
+  pthread_mutex_lock(&pool->collect);
+  uint32_t *state = run->kind == RUN_LARGE ? &run->state : pool->guard ? tci_record_state(entry.u.record) : entry.u.state;
+  tci_stats_out(cache, run->kind == RUN_LARGE ? run->request : (size_t)*state - 1);
+  STORE(*state, 0);
+  BUMP(cache->bins[run->bin].balance, -1);
+  if (run->kind == RUN_LARGE) {
+    BUMP(cache->large_out, run->capacity);
+    tci_run_release(pool, run);
+  } else {
+    tci_slab_give(pool, &entry, 1);
+  }
+  bool last = tci_stats_live(pool) == 0;
+  pthread_mutex_unlock(&pool->collect);
+  if (last) tci_pool_finish(pool);
+}
+
 tc_status tc_pool_destroy(tc_pool *pool) {
   if (!pool) return TC_INVALID_ARGUMENT;
   if (LOAD(pool->closed)) return TC_CLOSED;
   if (LOAD(pool->forked)) return TC_FORKED;
   STORE(pool->reserve_floor, 0);
+  tci_guard_walk(pool);
   tci_cache_close(pool);
   if (pool->order) tci_supply_wait_all(pool, false);
   pthread_mutex_lock(&pool->collect);
@@ -147,6 +186,7 @@ static size_t give_back(tc_pool *pool, size_t keep) {
 
 size_t tc_pool_trim(tc_pool *pool, size_t keep) {
   if (!pool || LOAD(pool->forked)) return 0;
+  tci_guard_walk(pool);
   STORE(pool->reserve_floor, 0);
   if (cached_bytes(pool) <= keep) return 0;
   if (pool->order) tci_supply_wait_all(pool, false);
@@ -186,6 +226,7 @@ double tc_pool_set_decay(tc_pool *pool, double seconds) {
 
 int tc_pool_device(const tc_pool *pool) { return pool->options.device; }
 tc_status tc_pool_status(const tc_pool *pool) { return LOAD(pool->forked) ? TC_FORKED : LOAD(pool->closed) ? TC_CLOSED : TC_OK; }
+tc_mode tc_pool_mode(const tc_pool *pool) { return pool->options.mode; }
 const char *tc_pool_name(const tc_pool *pool) { return pool->name; }
 const tc_upstream *tc_pool_upstream(const tc_pool *pool) { return pool->upstream_given; }
 
@@ -194,28 +235,18 @@ void tc_pool_on_out_of_memory(tc_pool *pool, tc_out_of_memory_callback callback,
   STORE_RELEASE(pool->on_out_of_memory, callback);
 }
 
+void tc_pool_on_fault(tc_pool *pool, tc_fault_callback callback, void *context) {
+  if (!pool->guard) return; /* a fast pool finds nothing that a call cannot return */
+  pool->guard->on_fault_context = context;
+  STORE_RELEASE(pool->guard->on_fault, callback);
+}
+
 void tc_pool_warn_at(tc_pool *pool, double utilization, tc_watermark_callback callback, void *context) {
   pool->watermark = utilization;
   pool->watermark_context = context;
   STORE(pool->above_watermark, 0);
   STORE_RELEASE(pool->on_watermark, callback);
   tci_cache_watch(pool, callback != NULL);
-}
-
-const char *tc_status_string(tc_status status) {
-  static const char *const sentences[] = {
-      "ok",
-      "invalid argument",
-      "out of memory",
-      "not the start of a block of this pool",
-      "the block is not in use",
-      "the size is not the size that was requested",
-      "the pool is closed",
-      "too many pools",
-      "the pool's records are corrupt",
-      "a device pool cannot be used in a forked child",
-  };
-  return (unsigned)status < sizeof sentences / sizeof *sentences ? sentences[status] : "unknown status";
 }
 
 const char *tc_version(void) { return TC_VERSION; }

@@ -1,7 +1,7 @@
 /* meta.c - memory for the core's own records, from mappings of its own: an overflow of a user's block cannot reach it.
  *
  * Records are never unmapped, and run headers are only ever reused as run headers: a stale pointer in the page map always points at
- * something that reads as a header. One lock; called on slow paths only.
+ * something that reads as a header. Each mapping lies between two guard pages. One lock; called on slow paths only.
  */
 #include "internal.h"
 
@@ -38,9 +38,24 @@ static unsigned size_index(size_t *nbytes) {
   return 17 + (log2 - 10) * 4 + (unsigned)((n - 1) >> (log2 - 2) & 3);
 }
 
+/* Between pages that nobody may touch: an overflow from outside ends the process before it reaches a record. */
+static void *map_guarded(size_t nbytes) { /* whole pages */
+  size_t page = tci_os_page_size();
+  char *address = tci_os_map(nbytes + 2 * page, page);
+  if (!address) return NULL;
+  tci_os_protect(address, page, 0); /* a refusal is none of the caller's trouble */
+  tci_os_protect(address + page + nbytes, page, 0);
+  return address + page;
+}
+
+static void unmap_guarded(void *address, size_t nbytes) {
+  size_t page = tci_os_page_size();
+  tci_os_unmap((char *)address - page, nbytes + 2 * page);
+}
+
 static void *carve(tci_meta_kind kind, size_t nbytes) {
   if (meta.left[kind] < nbytes) {
-    char *chunk = tci_os_map(CHUNK, tci_os_page_size());
+    char *chunk = map_guarded(CHUNK);
     if (!chunk) return NULL;
     meta.bump[kind] = chunk;
     meta.left[kind] = CHUNK;
@@ -55,7 +70,7 @@ static void *carve(tci_meta_kind kind, size_t nbytes) {
 void *tci_meta_alloc(tci_meta_kind kind, size_t nbytes) {
   if (nbytes >= BIG) {
     nbytes = tci_round_up(nbytes, tci_os_page_size());
-    void *address = tci_os_map(nbytes, tci_os_page_size());
+    void *address = map_guarded(nbytes);
     if (address) ADD(meta.bytes, nbytes);
     return address;
   }
@@ -74,7 +89,7 @@ void *tci_meta_alloc(tci_meta_kind kind, size_t nbytes) {
 void tci_meta_free(tci_meta_kind kind, void *address, size_t nbytes) {
   if (nbytes >= BIG) {
     nbytes = tci_round_up(nbytes, tci_os_page_size());
-    tci_os_unmap(address, nbytes);
+    unmap_guarded(address, nbytes);
     __atomic_fetch_sub(&meta.bytes, nbytes, __ATOMIC_RELAXED);
     return;
   }

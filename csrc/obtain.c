@@ -4,7 +4,7 @@
  * When the limit or the upstream refuses: collect -> search -> give back what is wholly free -> try again -> the user's callback,
  * as often as it says that something was freed -> give up. No lock is held in between.
  */
-#include "internal.h"
+#include "modes.h"
 
 #define CALLBACK_ROUNDS 64
 #define RECLAIM_SHARE 32 /* times its own time until the next: what it empties has to be filled again */
@@ -119,7 +119,7 @@ tci_run *tci_obtain(tc_pool *pool, size_t npages, size_t fewest, size_t nbytes) 
   if (!run) run = reclaim_and_take(pool, npages, fewest);
   for (int attempt = 0; !run && attempt < CALLBACK_ROUNDS; attempt++) {
     tc_out_of_memory_callback callback = LOAD_ACQUIRE(pool->on_out_of_memory);
-    if (!callback || !callback(pool, nbytes, attempt, pool->on_out_of_memory_context)) break;
+    if (!callback || !callback(pool, nbytes - tci_padding(pool), attempt, pool->on_out_of_memory_context)) break;
     run = reclaim_and_take(pool, npages, fewest);
   }
   if (!run) ADD(pool->failures, 1);

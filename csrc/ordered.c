@@ -3,6 +3,7 @@
  * One short lock, the heap's, around everything but the upstream: a hit pops or pushes a bucket of the stream, 30 to 60 ns a pair. Such
  * a pool has no thread caches: its slots stay empty, so that the calls of host pools come here by their slow path alone.
  */
+#include "modes.h"
 #include "streams.h"
 
 #define EAGER 8 /* streams of one block for which an event is recorded at once */
@@ -96,14 +97,17 @@ void *tci_ordered_alloc(tc_pool *pool, size_t nbytes, size_t alignment, uintptr_
   tci_need need;
   void *block = NULL;
   if (is_refusing(pool) || !need_init(pool, &need, nbytes, alignment)) return NULL;
+  const tci_thread *thread = tci_has_records(pool) ? tci_thread_get() : NULL;
   tci_heap_lock(pool);
   tci_stream *stream = pool->order->host;
   if (!stream) stream = tci_stream_get(pool, handle == TCI_NO_STREAM ? 0 : handle);
   tci_ticket *ticket = stream ? take_or_supply(pool, stream, &need) : NULL;
-  if (ticket && use_from_start(pool, ticket, handle))
+  if (ticket && use_from_start(pool, ticket, handle)) {
     block = hand_out(pool, ticket, nbytes);
-  else if (ticket)
+    if (thread) tci_record_behind(pool, ticket)->allocated = tci_mark(thread, __builtin_return_address(0)); /* it is jumped to */
+  } else if (ticket) {
     tci_stream_free_block(pool, ticket);
+  }
   tci_heap_unlock(pool);
   if (LOAD(pool->watched)) tci_stats_watermark(pool);
   return block;
@@ -175,13 +179,19 @@ static void take_back(tc_pool *pool, tci_ticket *ticket, size_t requested) {
 tc_status tci_ordered_free(tc_pool *pool, void *ptr, bool sized, size_t nbytes, uintptr_t handle) {
   size_t requested = 0;
   if (LOAD(pool->forked)) return TC_FORKED;
+  const tci_thread *thread = tci_has_records(pool) ? tci_thread_get() : NULL;
   tci_heap_lock(pool);
   tci_ticket *ticket = ticket_at(pool, ptr, &requested);
   if (unlikely(!ticket || (sized && requested != nbytes))) {
     tci_heap_unlock(pool);
-    return tci_refuse(pool, (uintptr_t)ptr, nbytes);
+    return tci_refuse(pool, (uintptr_t)ptr, nbytes, __builtin_return_address(0));
   }
   bool known = free_stream(pool, ticket, handle);
+  if (known && thread) {
+    tci_record *record = tci_record_behind(pool, ticket);
+    record->freed = tci_mark(thread, __builtin_return_address(0));
+    record->requested = (uint32_t)requested;
+  }
   if (known) take_back(pool, ticket, requested);
   bool last = known && unlikely(LOAD(pool->closed)) && pool->allocated == 0;
   tci_heap_unlock(pool);
@@ -211,7 +221,7 @@ tc_status tc_pool_record_stream(tc_pool *pool, void *ptr, uintptr_t handle) {
   tci_stream *stream = ticket ? tci_stream_get(pool, handle) : NULL;
   bool done = stream && tci_stream_use(ticket, stream);
   tci_heap_unlock(pool);
-  if (!ticket) return tci_refuse(pool, (uintptr_t)ptr, 0);
+  if (!ticket) return tci_refuse(pool, (uintptr_t)ptr, 0, __builtin_return_address(0));
   return done ? TC_OK : TC_OUT_OF_MEMORY;
 }
 

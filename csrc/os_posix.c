@@ -4,6 +4,7 @@
  */
 #include "os.h"
 
+#include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -87,6 +88,10 @@ int tci_os_purge(void *address, size_t nbytes) {
   void *fresh = mmap(address, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   return fresh == MAP_FAILED ? -1 : 0;
 #endif
+}
+
+int tci_os_protect(void *address, size_t nbytes, int reachable) {
+  return mprotect(address, nbytes, reachable ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 int tci_os_advise_huge(void *address, size_t nbytes, int on) {
@@ -209,4 +214,35 @@ uint64_t tci_os_now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t tci_os_thread(void) {
+#if defined(__linux__)
+  return (uint64_t)syscall(SYS_gettid);
+#elif defined(__APPLE__)
+  uint64_t number = 0;
+  pthread_threadid_np(NULL, &number);
+  return number;
+#else
+  return (uint64_t)(uintptr_t)pthread_self();
+#endif
+}
+
+void tci_os_random(void *bytes, size_t nbytes) {
+  if (getentropy(bytes, nbytes) == 0) return;
+  uint64_t state = tci_os_now_ns() ^ (uintptr_t)bytes; /* an old kernel, or a filter: the clock and where things were mapped */
+  for (size_t i = 0; i < nbytes; i++) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    ((unsigned char *)bytes)[i] = (unsigned char)(state >> 56);
+  }
+}
+
+int tci_os_symbol(const void *code, char *text, size_t size) {
+  Dl_info info;
+  if (!dladdr(code, &info) || !info.dli_fname) return snprintf(text, size, "%p", code);
+  const char *file = strrchr(info.dli_fname, '/');
+  file = file ? file + 1 : info.dli_fname;
+  const void *from = info.dli_sname ? info.dli_saddr : info.dli_fbase;
+  size_t offset = (size_t)((const char *)code - (const char *)from);
+  return snprintf(text, size, "%s+0x%zx (%s)", info.dli_sname ? info.dli_sname : "code", offset, file);
 }

@@ -2,14 +2,19 @@
  *
  * A hit reads the thread's pointer, its cache, one bin and one state word, and writes plain stores only: 3 to 5 ns.
  */
+#include "modes.h"
 #include "streams.h"
 
-/* Through char *, and hidden from the optimizer: left to itself gcc computes the address anew for every field. */
-static inline tci_bin *bin_at(tci_cache *cache, uint32_t offset) {
-  char *bin = (char *)cache + offset;
-  __asm__("" : "+r"(bin));
-  return (tci_bin *)(void *)bin;
+/* The call site of an entry point. Left to itself gcc reads it before the fast path, at the cost of an instruction and a register. */
+#if defined(__x86_64__)
+static inline __attribute__((always_inline)) const void *caller_at(char *frame_end) {
+  __asm__ volatile("" : "+r"(frame_end));
+  return *(const void **)(void *)(frame_end - sizeof(void *));
 }
+#define CALLER caller_at(__builtin_dwarf_cfa()) /* of the function that this is inlined into */
+#else
+#define CALLER __builtin_return_address(0)
+#endif
 
 static inline void *pop(tci_cache *cache, tci_bin *bin, size_t nbytes) { /* entered, not empty */
   tci_entry *entry = bin->top - 1;
@@ -32,22 +37,24 @@ static __attribute__((noinline)) void *alloc_slow(tc_pool *pool, uint32_t bin_of
   return block;
 }
 
-static inline void *alloc_class(tc_pool *pool, uint32_t bin_offset, size_t nbytes) {
+static inline __attribute__((always_inline)) void *alloc_class(tc_pool *pool, uint32_t bin_offset, size_t nbytes) {
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, bin_offset);
+    tci_bin *bin = tci_bin_at(cache, bin_offset);
     if (likely(bin->top != bin->base)) {
       void *block = pop(cache, bin, nbytes);
       tci_cache_exit(thread);
       return block;
     }
   }
+  if (!cache && pool->guard) return tci_guarded_alloc(pool, nbytes, CALLER);
   tci_cache_exit(thread);
   return alloc_slow(pool, bin_offset, nbytes);
 }
 
-static __attribute__((noinline)) void *alloc_large_slow(tc_pool *pool, size_t nbytes) {
+static __attribute__((noinline)) void *alloc_large_slow(tc_pool *pool, size_t nbytes, const void *call) {
+  if (pool->guard) return tci_guarded_alloc_any(pool, nbytes, TC_ALIGNMENT, false, call);
   if (pool->order) return tci_ordered_alloc(pool, nbytes, TC_DEVICE_ALIGNMENT, TCI_NO_STREAM);
   void *block = tci_large_alloc(pool, nbytes, TC_ALIGNMENT, false);
   if (LOAD(pool->watched)) tci_stats_watermark(pool);
@@ -56,11 +63,11 @@ static __attribute__((noinline)) void *alloc_large_slow(tc_pool *pool, size_t nb
 
 static __attribute__((noinline)) void *alloc_large(tc_pool *pool, size_t nbytes) {
   unsigned class = tci_large_class(nbytes);
-  if (unlikely(class >= TCI_LARGE_CLASSES)) return alloc_large_slow(pool, nbytes);
+  if (unlikely(class >= TCI_LARGE_CLASSES)) return alloc_large_slow(pool, nbytes, __builtin_return_address(0)); /* it is jumped to */
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, tci_bin_offset(TCI_CLASSES + class));
+    tci_bin *bin = tci_bin_at(cache, tci_bin_offset(TCI_CLASSES + class));
     if (likely(bin->top != bin->base && tci_large_fits(bin->top[-1].u.run, nbytes))) {
       tci_run *run = bin->top[-1].u.run;
       STORE(bin->top, bin->top - 1);
@@ -75,7 +82,7 @@ static __attribute__((noinline)) void *alloc_large(tc_pool *pool, size_t nbytes)
     }
   }
   tci_cache_exit(thread);
-  return alloc_large_slow(pool, nbytes);
+  return alloc_large_slow(pool, nbytes, __builtin_return_address(0)); /* it is jumped to */
 }
 
 void *tc_pool_alloc(tc_pool *pool, size_t nbytes) {
@@ -86,6 +93,7 @@ void *tc_pool_alloc(tc_pool *pool, size_t nbytes) {
 
 void *tc_pool_alloc_zeroed(tc_pool *pool, size_t nbytes) {
   if (!pool || !pool->upstream.host_memory) return NULL;
+  if (pool->guard) return tci_guarded_alloc_any(pool, nbytes, TC_ALIGNMENT, true, CALLER);
   if (nbytes > TCI_SMALL_MAX && !pool->order) return tci_large_alloc(pool, nbytes, TC_ALIGNMENT, true);
   void *block = tc_pool_alloc(pool, nbytes);
   return block ? memset(block, 0, nbytes) : NULL;
@@ -94,6 +102,7 @@ void *tc_pool_alloc_zeroed(tc_pool *pool, size_t nbytes) {
 void *tc_pool_alloc_aligned(tc_pool *pool, size_t nbytes, size_t alignment) {
   if (!pool || !alignment || alignment & (alignment - 1) || alignment > TCI_SLOT) return NULL;
   if (pool->order) return tci_ordered_alloc(pool, nbytes, alignment, TCI_NO_STREAM);
+  if (pool->guard) return tci_guarded_alloc_any(pool, nbytes, alignment > TC_ALIGNMENT ? alignment : TC_ALIGNMENT, false, CALLER);
   if (alignment <= TC_ALIGNMENT) return tc_pool_alloc(pool, nbytes);
   size_t rounded = tci_round_up(nbytes ? nbytes : 1, alignment);
   if (rounded < nbytes) return NULL;
@@ -108,23 +117,6 @@ void *tc_pool_alloc_aligned(tc_pool *pool, size_t nbytes, size_t alignment) {
 static inline void push(tci_bin *bin, void *block, void *state_or_run) { /* entered, with room */
   *bin->top = (tci_entry){.block = block, .u.state = state_or_run};
   STORE(bin->top, bin->top + 1);
-}
-
-/* The pool was destroyed: the block goes to the heap at once, and the pool with its last block. */
-static void free_closed(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry) {
-  pthread_mutex_lock(&pool->collect);
-  tci_stats_out(cache, run->kind == RUN_LARGE ? run->request : (size_t)*entry.u.state - 1);
-  STORE(*entry.u.state, 0);
-  BUMP(cache->bins[run->bin].balance, -1);
-  if (run->kind == RUN_LARGE) {
-    BUMP(cache->large_out, run->capacity);
-    tci_run_release(pool, run);
-  } else {
-    tci_slab_give(pool, &entry, 1);
-  }
-  bool last = tci_stats_live(pool) == 0;
-  pthread_mutex_unlock(&pool->collect);
-  if (last) tci_pool_finish(pool);
 }
 
 static bool free_small_slow(tc_pool *pool, tci_cache *cache, tci_run *run, tci_entry entry) {
@@ -149,17 +141,17 @@ static __attribute__((noinline)) tc_status free_slow(tc_pool *pool, tci_run *run
   if (run->kind == RUN_LARGE ? tci_large_free_slow(cache, run) : free_small_slow(pool, cache, run, entry)) {
     if (LOAD(pool->watched)) tci_stats_watermark(pool);
   } else {
-    free_closed(pool, cache, run, entry);
+    tci_free_closed(pool, cache, run, entry);
   }
   return TC_OK;
 }
 
 static __attribute__((noinline)) tc_status free_large(tc_pool *pool, tci_run *run, void *block, bool sized, size_t nbytes) {
-  if (sized && nbytes != run->request) return tci_refuse(pool, (uintptr_t)block, nbytes);
+  if (sized && nbytes != run->request) return tci_refuse(pool, (uintptr_t)block, nbytes, __builtin_return_address(0)); /* it is jumped to */
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, run->bin_offset);
+    tci_bin *bin = tci_bin_at(cache, run->bin_offset);
     if (likely(bin->top != bin->end)) {
       STORE(run->state, 0);
       push(bin, block, run);
@@ -169,22 +161,23 @@ static __attribute__((noinline)) tc_status free_large(tc_pool *pool, tci_run *ru
       return TC_OK;
     }
   }
+  if (!cache && pool->guard) return tci_guarded_free(pool, run, block, &run->state, __builtin_return_address(0));
   tci_cache_exit(thread);
   return free_slow(pool, run, block, &run->state);
 }
 
 static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool, tci_run *run, uintptr_t address, bool sized, size_t nbytes) {
   uint64_t index = tci_run_index(run, address - run->base);
-  if (unlikely(index >= LOAD(run->nblocks))) return tci_refuse(pool, address, nbytes);
+  if (unlikely(index >= LOAD(run->nblocks))) return tci_refuse(pool, address, nbytes, CALLER);
   uint32_t *state = &run->states[index], value = LOAD(*state), bin_offset = LOAD(run->bin_offset);
-  if (unlikely(value == 0)) return tci_refuse(pool, address, nbytes);
+  if (unlikely(value == 0)) return tci_refuse(pool, address, nbytes, CALLER);
   if (unlikely(bin_offset >= tci_bin_offset(TCI_CLASSES))) return free_large(pool, run, (void *)address, sized, nbytes);
   size_t requested = (size_t)value - 1;
-  if (sized && unlikely(nbytes != requested)) return tci_refuse(pool, address, nbytes);
+  if (sized && unlikely(nbytes != requested)) return tci_refuse(pool, address, nbytes, CALLER);
   tci_thread *thread = tci_tls;
   tci_cache *cache = tci_cache_enter(thread, pool->index);
   if (likely(cache != NULL)) {
-    tci_bin *bin = bin_at(cache, bin_offset);
+    tci_bin *bin = tci_bin_at(cache, bin_offset);
     if (likely(bin->top != bin->end)) {
       STORE(*state, 0);
       push(bin, (void *)address, state);
@@ -193,13 +186,14 @@ static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool,
       return TC_OK;
     }
   }
+  if (!cache && pool->guard) return tci_guarded_free(pool, run, (void *)address, state, CALLER);
   tci_cache_exit(thread);
   return free_slow(pool, run, (void *)address, state);
 }
 
 static inline __attribute__((always_inline)) tc_status free_of_pool(tc_pool *pool, void *ptr, bool sized, size_t nbytes) {
   tci_run *run = tci_page_map_get((uintptr_t)ptr);
-  if (unlikely(!run || run->pool != pool)) return ptr ? tci_refuse(pool, (uintptr_t)ptr, nbytes) : TC_OK;
+  if (unlikely(!run || run->pool != pool)) return ptr ? tci_refuse(pool, (uintptr_t)ptr, nbytes, CALLER) : TC_OK;
   return free_block(pool, run, (uintptr_t)ptr, sized, nbytes);
 }
 
@@ -224,16 +218,29 @@ static bool resize_in_place(tc_pool *pool, tci_run *run, uint32_t *state, size_t
   return true;
 }
 
+/* Always another block, so that a pointer to the old one is found. */
+static void *realloc_guarded(tc_pool *pool, tci_run *run, uint32_t *state, const tc_block *old, size_t nbytes, const void *call) {
+  void *fresh = tci_guarded_alloc_any(pool, nbytes, TC_ALIGNMENT, false, call);
+  tc_fault fault;
+  if (!fresh) return NULL;
+  memcpy(fresh, old->start, old->requested < nbytes ? old->requested : nbytes);
+  tci_cache_enter(tci_tls, pool->index);
+  tc_status status = tci_guarded_free(pool, run, old->start, state, call);
+  if (status != TC_OK && tc_last_fault(&fault)) tci_fault_deliver(&fault);
+  return fresh;
+}
+
 void *tc_pool_realloc(tc_pool *pool, void *ptr, size_t nbytes) {
   if (!ptr) return tc_pool_alloc(pool, nbytes);
   tc_block block;
   tc_block_find(ptr, &block);
   if (!pool || block.pool != pool || !block.in_use || block.start != ptr || !pool->upstream.host_memory || pool->order) {
-    tci_refuse(pool, (uintptr_t)ptr, 0);
+    tci_refuse(pool, (uintptr_t)ptr, 0, CALLER);
     return NULL;
   }
   tci_run *run = tci_page_map_get((uintptr_t)ptr);
   uint64_t index = tci_run_index(run, (uintptr_t)ptr - run->base);
+  if (pool->guard) return realloc_guarded(pool, run, &run->states[index], &block, nbytes, CALLER);
   if (resize_in_place(pool, run, &run->states[index], block.requested, nbytes)) return ptr;
   char *fresh = tc_pool_alloc(pool, nbytes);
   if (!fresh) return NULL;

@@ -4,7 +4,7 @@
  * within the peak of the live blocks plus 1/32 and 768 KiB; older free pages go first. In the steady state nothing grows, nothing goes.
  * A run is out of its bin while the system works on it, so no lock is held.
  */
-#include "internal.h"
+#include "modes.h"
 
 #define LOOK 32 /* runs */
 #define SLACK_PAGES 192
@@ -13,7 +13,7 @@
 size_t tci_budget_pages(const tc_pool *pool, size_t npages) {
   size_t live = ((size_t)LOAD(pool->allocated) >> TCI_PAGE_SHIFT) + npages, peak = LOAD(pool->budget) >> TCI_PAGE_SHIFT;
   size_t allowed = live > peak ? live : peak;
-  allowed += allowed / 32 + SLACK_PAGES;
+  allowed += allowed / 32 + SLACK_PAGES + (pool->guard ? 2 * pool->guard->quarantine >> TCI_PAGE_SHIFT : 0);
   uint32_t threads = LOAD(pool->threads);
   if (threads > 1 && LOAD(pool->tick) - LOAD(pool->handover_tick) <= 1) allowed += (size_t)threads * HANDOVER_PAGES;
   return allowed;

@@ -3,7 +3,7 @@
  * A slab's header holds a state word a block and a bit a block: 1 = the heap holds it (not in use, in no magazine). Blocks are taken
  * in order of address. A slab whose blocks all came back becomes a free run again. Cost: 10 to 20 ns a block, a magazine per lock.
  */
-#include "internal.h"
+#include "modes.h"
 
 /* Partial slabs lie in lists by how full they are, the fullest are taken from first: the others have time to empty. */
 static unsigned fill_of(const tci_run *slab) { return slab->nfree * TCI_FILLS / (slab->nblocks + 1); }
@@ -35,6 +35,15 @@ static tci_run *partial_fullest(const tci_class *class) {
   return NULL;
 }
 
+static tci_entry entry_of(tci_run *run, uint32_t index) {
+  tci_entry entry = {.block = (void *)(run->base + (uintptr_t)index * run->block_size), .u.state = &run->states[index]};
+  if (!run->pool->guard) return entry;
+  tci_record *record = tci_record_at(run, index);
+  record->to_state = (int32_t)((char *)entry.u.state - (char *)record);
+  entry.u.record = record;
+  return entry;
+}
+
 void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *entry) {
   const tci_class *c = &pool->classes[class];
   size_t colour = c->block_size >= TCI_COLOUR_MIN ? (size_t)ADD(pool->colour, 1) * 21 * 64 % TCI_PAGE : 0;
@@ -48,7 +57,11 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   tci_run_set_bin(run, class);
   run->nblocks = 1;
   STORE(run->kind, RUN_SINGLE);
-  *entry = (tci_entry){.block = (void *)run->base, .u.state = &run->state};
+  *entry = entry_of(run, 0);
+}
+
+static uint32_t index_of(const tci_run *run, const tci_entry *entry) {
+  return (uint32_t)((run->pool->guard ? tci_record_state(entry->u.record) : entry->u.state) - run->states);
 }
 
 static void drain(tci_run *slab, bool on) {
@@ -65,7 +78,7 @@ static uint32_t slab_take(tci_run *slab, tci_entry *end, uint32_t count) {
     for (; bits && taken < count; bits &= bits - 1, taken++, slab->nfree--) {
       uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
       last = index;
-      *--end = (tci_entry){.block = (void *)(slab->base + (uintptr_t)index * slab->block_size), .u.state = &slab->states[index]};
+      *--end = entry_of(slab, index);
     }
     slab->free_bits[word] = bits;
     slab->hint = word;
@@ -154,7 +167,16 @@ static void run_give(tc_pool *pool, tci_run *run) {
   tci_heap_give(pool, run, LOAD(pool->tick));
 }
 
+static bool guards_lifted(tci_run *run) {
+  size_t page = tci_os_page_size() > TCI_PAGE ? tci_os_page_size() : TCI_PAGE;
+  uintptr_t first = tci_round_up(run->start, page), end = (run->start + (run->npages << TCI_PAGE_SHIFT)) & ~(page - 1);
+  if (tci_os_protect((void *)first, end - first, 1) != 0) return false;
+  run->guarded = 0;
+  return true;
+}
+
 void tci_run_release(tc_pool *pool, tci_run *run) {
+  if (run->guarded && !guards_lifted(run)) return; /* more mappings than the system allows: its pages stay out of use */
   tci_heap_lock(pool);
   run_give(pool, run);
   tci_heap_unlock(pool);
@@ -209,7 +231,7 @@ void tci_slab_give(tc_pool *pool, const tci_entry *entries, uint32_t count) {
     if (run->kind == RUN_SINGLE)
       run_give(pool, run);
     else
-      tci_slab_put(pool, run, (uint32_t)(entries[i].u.state - run->states));
+      tci_slab_put(pool, run, index_of(run, &entries[i]));
   }
   tci_heap_unlock(pool);
 }

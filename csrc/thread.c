@@ -3,7 +3,7 @@
  * A thread is one 8-byte pointer in thread-local storage (initial-exec: a look-up is one load; a larger object would not dlopen). Its
  * record holds the cache of every pool by the pool's slot, so a look-up costs the same with one pool and with a thousand.
  */
-#include "internal.h"
+#include "modes.h"
 
 #include <sched.h>
 
@@ -41,13 +41,14 @@ static void registry_init(void) {
   registry.usable = pthread_key_create(&registry.key, thread_exit) == 0; /* else nobody would empty a thread's caches */
 }
 
-static tci_thread *thread_get(void) { /* NULL: no memory */
+tci_thread *tci_thread_get(void) {
   if (likely(tci_tls != &no_thread)) return tci_tls;
   tci_thread *thread = tci_meta_alloc(META_OTHER, sizeof *thread);
   if (!thread || pthread_setspecific(registry.key, thread) != 0) {
     if (thread) tci_meta_free(META_OTHER, thread, sizeof *thread);
     return NULL;
   }
+  thread->mark = tci_thread_number() << 1;
   pthread_mutex_lock(&registry.lock);
   thread->next = registry.threads;
   if (thread->next) thread->next->previous = thread;
@@ -73,8 +74,13 @@ static tci_cache *cache_find_or_make(tc_pool *pool) {
   return cache;
 }
 
+void tc_site_set(const void *site) {
+  tci_thread *thread = tci_thread_get();
+  if (thread) thread->site = site;
+}
+
 tci_cache *tci_cache_get(tc_pool *pool) {
-  tci_thread *thread = thread_get();
+  tci_thread *thread = tci_thread_get();
   if (!thread) return NULL;
   tci_cache *cache = thread->caches[pool->index];
   if (likely(cache != NULL)) return cache;
@@ -138,6 +144,9 @@ void tci_registry_each(void (*visit)(tc_pool *pool)) {
 void tci_registry_after_fork(void) {
   tci_thread *survivor = tci_tls;
   registry.threads = survivor == &no_thread ? NULL : survivor; /* records of the others: a few KB, left */
-  if (registry.threads) survivor->previous = survivor->next = NULL;
+  if (registry.threads) {
+    survivor->previous = survivor->next = NULL;
+    survivor->mark = tci_thread_number() << 1; /* the system gave it another one */
+  }
   tci_os_membarrier_probe();
 }

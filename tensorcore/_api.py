@@ -4,18 +4,22 @@ from ._allocation import PooledAllocation
 from ._backend import Backend, Device, device, devices, is_available, register_backend
 from ._callbacks import on_out_of_memory
 from ._errors import (
+    BlockFaultError,
+    CallSite,
     CorruptionError,
     DeviceUnavailableError,
     DoubleFreeError,
     HookWarning,
     InvalidFreeError,
     OutOfMemoryError,
+    OverflowDetectedError,
     PoolClosedError,
     ReleasedError,
     SizeMismatchError,
     TensorCoreError,
     TensorCoreWarning,
     UtilizationWarning,
+    WriteAfterFreeError,
 )
 from ._global import get_global_memory_pool, set_global_memory_pool
 from ._gpus import GpuMemory, GpuStatistics
@@ -32,7 +36,9 @@ from ._upstream import FakeCounts, FakeUpstream, Upstream
 
 __all__ = [
     "Backend",
+    "BlockFaultError",
     "ByteStatistic",
+    "CallSite",
     "CorruptionError",
     "Device",
     "DeviceUnavailableError",
@@ -47,6 +53,7 @@ __all__ = [
     "MemoryPool",
     "MemoryStatistics",
     "OutOfMemoryError",
+    "OverflowDetectedError",
     "PoolClosedError",
     "PoolStatistics",
     "PooledAllocation",
@@ -62,6 +69,7 @@ __all__ = [
     "TensorCoreWarning",
     "Upstream",
     "UtilizationWarning",
+    "WriteAfterFreeError",
     "__version__",
     "device",
     "devices",

@@ -14,15 +14,50 @@ class TensorCoreError(Exception):
     """Base of every error that TensorCore raises on its own account."""
 
 
-class InvalidFreeError(TensorCoreError, ValueError):
+@dataclass(frozen=True, slots=True)
+class CallSite:
+    """Who called: a thread, by the system's number (`threading.get_native_id`), and a place, as ``file:line`` or a C function."""
+
+    thread: int
+    place: str
+
+    def __str__(self) -> str:
+        return f"thread {self.thread} at {self.place}"
+
+
+class BlockFaultError(TensorCoreError):
+    """Base of the errors about what was done with a block.
+
+    Attributes
+    ----------
+    address : int
+        What was given, or the first byte found written.
+    requested : int
+        The bytes that the block was allocated with; 0 where they are not known.
+    origin : str or None
+        The name of the pool that the memory belongs to.
+    allocated_by, deallocated_by, found_by : CallSite or None
+        Of the block's last allocation, of its deallocation where it came back, and of the call that raises. Known in the modes
+        ``"checked"`` and ``"hardened"`` until the block is handed out again.
+    """
+
+    address: int = 0
+    requested: int = 0
+    origin: str | None = None
+    allocated_by: CallSite | None = None
+    deallocated_by: CallSite | None = None
+    found_by: CallSite | None = None
+
+
+class InvalidFreeError(BlockFaultError, ValueError):
     """The address is not the start of a block of this pool. Nothing was changed."""
 
 
-class DoubleFreeError(TensorCoreError, ValueError):
+class DoubleFreeError(BlockFaultError, ValueError):
     """The block at this address is not in use: it was deallocated before. Nothing was changed."""
 
 
-class SizeMismatchError(TensorCoreError, ValueError):
+class SizeMismatchError(BlockFaultError, ValueError):
     """The size given is not the size that was asked for. The block is still in use."""
 
 
@@ -40,6 +75,14 @@ class DeviceUnavailableError(TensorCoreError, RuntimeError):
 
 class CorruptionError(TensorCoreError, RuntimeError):
     """`MemoryPool.check` found a broken invariant: something wrote over the pool's own pages, or the core has a bug."""
+
+
+class OverflowDetectedError(BlockFaultError, RuntimeError):
+    """Bytes behind a block were written. Raised by a deallocation, the block was taken back all the same."""
+
+
+class WriteAfterFreeError(BlockFaultError, RuntimeError):
+    """A block was written after it came back; it will not be handed out before its memory has gone to the pool's heap."""
 
 
 class TensorCoreWarning(UserWarning):

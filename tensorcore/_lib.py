@@ -10,8 +10,21 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy
+
 from . import _core
-from ._errors import CorruptionError, DoubleFreeError, InvalidFreeError, PoolClosedError, SizeMismatchError, TensorCoreError
+from ._errors import (
+    BlockFaultError,
+    CallSite,
+    CorruptionError,
+    DoubleFreeError,
+    InvalidFreeError,
+    OverflowDetectedError,
+    PoolClosedError,
+    SizeMismatchError,
+    TensorCoreError,
+    WriteAfterFreeError,
+)
 from ._units import format_bytes
 
 if TYPE_CHECKING:
@@ -80,13 +93,8 @@ def raise_status(status: int, what: str, *, address: int = 0, nbytes: int | None
     detail
         More to say: the message of tc_pool_check.
     """
-    if status == lib.TC_INVALID_FREE:
-        raise InvalidFreeError(f"{what}: {_describe_address(address)}")
-    if status == lib.TC_DOUBLE_FREE:
-        raise DoubleFreeError(f"{what}: the block there is not in use; it was deallocated before, drop the second deallocation")
-    if status == lib.TC_SIZE_MISMATCH:
-        asked = find_block(address).requested
-        raise SizeMismatchError(f"{what} as {nbytes} bytes: it was allocated as {asked} bytes; give that size or none")
+    if status in _FAULTS:
+        raise fault_error(status, what, address, nbytes)
     if status == lib.TC_CLOSED:
         raise PoolClosedError(f"{what}: the pool was closed; make a new MemoryPool")
     if status == lib.TC_CORRUPT:
@@ -96,6 +104,65 @@ def raise_status(status: int, what: str, *, address: int = 0, nbytes: int | None
     if status == lib.TC_TOO_MANY_POOLS:
         raise TensorCoreError(f"{what}: {lib.TC_MAX_POOLS} pools are alive; close some")
     raise TensorCoreError(f"{what}: {ffi.string(lib.tc_status_string(status)).decode()}")
+
+
+_FAULTS: dict[int, type[BlockFaultError]] = {
+    lib.TC_INVALID_FREE: InvalidFreeError,
+    lib.TC_DOUBLE_FREE: DoubleFreeError,
+    lib.TC_SIZE_MISMATCH: SizeMismatchError,
+    lib.TC_OVERFLOW: OverflowDetectedError,
+    lib.TC_WRITE_AFTER_FREE: WriteAfterFreeError,
+}
+
+
+def fault_error(status: int, what: str, address: int = 0, nbytes: int | None = None) -> BlockFaultError:
+    """Return the exception of a fault, with what the core knows of the thread's last one."""
+    fault = ffi.new("tc_fault *")
+    known = bool(lib.tc_last_fault(fault)) and fault.status == status
+    why = _explain(status, fault, address)
+    sites = {"allocated": _call_site(fault.allocated), "deallocated": _call_site(fault.freed), "found": _call_site(fault.call)}
+    has_sites = known and (sites["allocated"] or sites["deallocated"])
+    told = "".join(f"; {verb} by {site}" for verb, site in sites.items() if site) if has_sites else ""
+    given = f" as {nbytes} bytes" if status == lib.TC_SIZE_MISMATCH else ""
+    error = _FAULTS[status](f"{what}{given}: {why}{told}")
+    error.address = address or address_of(fault.address)
+    if known:
+        error.requested = int(fault.block.requested)
+        error.origin = None if fault.block.pool == ffi.NULL else pool_name(fault.block.pool)
+    if has_sites:
+        error.allocated_by, error.deallocated_by, error.found_by = sites.values()
+    return error
+
+
+def _explain(status: int, fault: Any, address: int) -> str:
+    if status == lib.TC_INVALID_FREE:
+        return _describe_address(address)
+    if status == lib.TC_DOUBLE_FREE:
+        return "the block there is not in use; it was deallocated before, drop the second deallocation"
+    if status == lib.TC_SIZE_MISMATCH:
+        return f"it was allocated as {find_block(address).requested} bytes; give that size or none"
+    start, first = address_of(fault.block.start), address_of(fault.address)
+    what = f"the block of {fault.block.requested} bytes at 0x{start:x} was written {first - start} bytes from its start"
+    return what + (", which is behind its end" if status == lib.TC_OVERFLOW else " after it was deallocated")
+
+
+def _call_site(site: Any) -> CallSite | None:
+    if site.call == ffi.NULL and site.thread == 0:
+        return None
+    text = ffi.new("char[]", 512)
+    lib.tc_site_describe(site.call, text, len(text))
+    return CallSite(int(site.thread), ffi.string(text).decode(errors="replace"))
+
+
+def _last_fault_error() -> BlockFaultError:
+    """Return the thread's last fault, found by a call that has no status to return."""
+    fault = ffi.new("tc_fault *")
+    lib.tc_last_fault(fault)
+    return fault_error(fault.status, f"pool {pool_name(fault.pool)!r}", address_of(fault.address), fault.nbytes)
+
+
+_OWN_FOLDERS = tuple(f"{os.path.dirname(path)}{os.sep}" for path in (__file__, numpy.__file__))  # noqa: PTH120
+native.watch_faults(_last_fault_error, _OWN_FOLDERS)
 
 
 def _describe_address(address: int) -> str:

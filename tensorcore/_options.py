@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, SupportsIndex
+import os
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from ._backend import Device, find_backend
 from ._lib import lib
@@ -18,6 +19,9 @@ _HUGE_PAGES: dict[str | bool, int] = {
     True: lib.TC_HUGE_PAGES_ON,
     False: lib.TC_HUGE_PAGES_OFF,
 }
+MODES = {"fast": lib.TC_MODE_FAST, "checked": lib.TC_MODE_CHECKED, "hardened": lib.TC_MODE_HARDENED}
+MODE_NAMES = {value: name for name, value in MODES.items()}
+_ON_FAULT = {"raise": lib.TC_ON_FAULT_RAISE, "abort": lib.TC_ON_FAULT_ABORT}
 _MAX_ALIGNMENT = 2 << 20
 _MAX_NAME = 63  # characters, as UTF-8; the core cuts longer ones off
 
@@ -57,6 +61,39 @@ def parse_numa(node: int | None) -> int:
     if node is not None:
         raise ValueError(f"numa is None (no preference) in this version, not {node!r}")
     return -1
+
+
+def parse_mode(mode: str | None) -> int:
+    """Return the tc_mode of a mode; None: what TENSORCORE_MODE says, else fast."""
+    return _choice(mode, MODES, "mode", "TENSORCORE_MODE", "fast")
+
+
+def parse_on_fault(choice: str | None) -> int:
+    """Return the tc_on_fault of a choice; None: what TENSORCORE_ON_FAULT says, else raise."""
+    return _choice(choice, _ON_FAULT, "on_fault", "TENSORCORE_ON_FAULT", "raise")
+
+
+def _choice(value: str | None, choices: dict[str, int], name: str, variable: str, default: str) -> int:
+    if value is None:
+        value, name = os.environ.get(variable, "") or default, f"the environment variable {variable}"
+    if value not in choices:
+        raise ValueError(f"{name} is {' or '.join(map(repr, choices))}, not {value!r}")
+    return choices[value]
+
+
+def set_mode(options: Any, mode: str | None, on_fault: str | None, zero_on_free: bool, guard_every: int | None) -> None:
+    """Write the mode and what belongs to it into a tc_pool_options."""
+    options.mode = parse_mode(mode)
+    options.on_fault = parse_on_fault(on_fault)
+    if options.mode == MODES["fast"] and (zero_on_free or on_fault == "abort"):
+        raise ValueError("zero_on_free and on_fault='abort' need mode='checked' or 'hardened'; this pool's mode is 'fast'")
+    if guard_every is not None:
+        if options.mode != MODES["hardened"]:
+            raise ValueError("guard_every needs mode='hardened'")
+        if not 0 <= guard_every < 1 << 31:
+            raise ValueError(f"guard_every is at least 0 and below 2**31, not {guard_every!r}")
+        options.guard_every = guard_every
+    options.zero_on_free = zero_on_free
 
 
 def parse_name(name: str | None) -> bytes | None:

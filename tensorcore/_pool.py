@@ -32,7 +32,17 @@ from ._lib import (
     pool_name,
     raise_status,
 )
-from ._options import parse_alignment, parse_decay, parse_huge_pages, parse_limit, parse_name, parse_numa, require_no_stream
+from ._options import (
+    MODE_NAMES,
+    parse_alignment,
+    parse_decay,
+    parse_huge_pages,
+    parse_limit,
+    parse_name,
+    parse_numa,
+    require_no_stream,
+    set_mode,
+)
 from ._registry import defaults, open_pools, pools
 from ._runs import PoolKey, note_closing
 from ._statistics import MemoryStatistics, SizeClassStatistics, read_size_classes, read_statistics
@@ -68,6 +78,15 @@ class MemoryPool(native.PoolHandle):
         At most 63 characters, shown in statistics and messages. None: ``"pool-N"``.
     upstream
         Where segments come from: None (the device's own), ``"os"``, ``"fake"`` or an `Upstream`.
+    mode
+        What is checked beyond address, start and in use: ``"fast"``, ``"checked"`` or ``"hardened"`` (docs/modes.md). None: what
+        the environment variable TENSORCORE_MODE says, else ``"fast"``.
+    on_fault
+        ``"raise"``, or ``"abort"``: a report to stderr and the process's end. None: what TENSORCORE_ON_FAULT says, else raise.
+    zero_on_free
+        Zero each block when it comes back; not in mode ``"fast"``.
+    guard_every
+        Mode ``"hardened"``: one in so many blocks up to 512 KiB lies between guard pages; 0: none. None: 4,096.
 
     Raises
     ------
@@ -111,6 +130,10 @@ class MemoryPool(native.PoolHandle):
         numa: int | None = None,
         name: str | None = None,
         upstream: Upstream | Literal["os", "fake"] | None = None,
+        mode: Literal["fast", "checked", "hardened"] | None = None,
+        on_fault: Literal["raise", "abort"] | None = None,
+        zero_on_free: bool = False,
+        guard_every: int | None = None,
     ) -> None:
         self._device = find_device(device)
         self._lock = threading.RLock()  # held by calls that release the GIL with the pool's address in hand, and by close
@@ -131,6 +154,7 @@ class MemoryPool(native.PoolHandle):
         options.numa_node = parse_numa(numa)
         options.huge_pages = parse_huge_pages(huge_pages)
         options.initial_capacity = parse_size(initial_capacity, "initial_capacity")
+        set_mode(options, mode, on_fault, zero_on_free, guard_every)
         self._open(options)
 
     def _open(self, options: Any) -> None:
@@ -371,6 +395,12 @@ class MemoryPool(native.PoolHandle):
     def device(self) -> Device:
         """The device whose memory this is."""
         return self._device
+
+    @property
+    def mode(self) -> str:
+        """``"fast"``, ``"checked"`` or ``"hardened"``."""
+        with self._lock:
+            return MODE_NAMES[lib.tc_pool_mode(self._pointer())]
 
     @property
     def upstream(self) -> Upstream:

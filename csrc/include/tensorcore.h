@@ -1,7 +1,8 @@
 /* tensorcore.h - the public C interface of the TensorCore memory pool.
  *
  * One pool hands out aligned blocks from segments that it gets from an upstream (mmap, cudaMalloc, a fake). The pool never reads or
- * writes the memory it manages, except to clear it (tc_pool_alloc_zeroed) and to move it (tc_pool_realloc), both host only.
+ * writes the memory it manages, except to clear it (tc_pool_alloc_zeroed), to move it (tc_pool_realloc) and, in the modes checked and
+ * hardened, for canaries and poison; all of it host only.
  * Every function may be called from any thread. No lock is held while an upstream or a callback runs.
  * Sizes are bytes, times are seconds, ratios lie in 0..1.
  */
@@ -37,7 +38,9 @@ typedef enum tc_status {
   TC_CLOSED = 6,           /* the pool was destroyed; live blocks may still be freed */
   TC_TOO_MANY_POOLS = 7,   /* more than TC_MAX_POOLS pools are alive */
   TC_CORRUPT = 8,          /* tc_pool_check found a broken invariant */
-  TC_FORKED = 9            /* a stream-ordered pool in a forked child: its memory belongs to the parent's device context */
+  TC_FORKED = 9,           /* a stream-ordered pool in a forked child: its memory belongs to the parent's device context */
+  TC_OVERFLOW = 10,        /* checked, hardened: bytes behind the block were written; tc_pool_free took the block back all the same */
+  TC_WRITE_AFTER_FREE = 11 /* checked, hardened: a block was written after it came back */
 } tc_status;
 
 #define TC_MAX_POOLS 1024
@@ -136,6 +139,18 @@ TC_API void tc_fake_device_stream_create(tc_upstream *upstream, uintptr_t stream
 
 typedef enum tc_huge_pages { TC_HUGE_PAGES_AUTO = 0, TC_HUGE_PAGES_ON = 1, TC_HUGE_PAGES_OFF = 2 } tc_huge_pages;
 
+/* What a pool checks beyond address, start and in-use. docs/modes.md says which mode finds which mistake, and when. */
+typedef enum tc_mode {
+  TC_MODE_FAST = 0,
+  TC_MODE_CHECKED = 1, /* also canaries, poison, threads and call sites */
+  TC_MODE_HARDENED = 2 /* also guard pages, a quarantine, random placement */
+} tc_mode;
+
+typedef enum tc_on_fault {
+  TC_ON_FAULT_RAISE = 0, /* the status says it; what no call can return goes to the callback, without one to stderr */
+  TC_ON_FAULT_ABORT = 1  /* a report to stderr, then abort() */
+} tc_on_fault;
+
 /* Called when the limit or the upstream refused and everything the pool can reclaim alone was reclaimed.
  * `attempt` counts from 0. Return 1 when something may have been freed (the pool searches again), 0 to give up. */
 typedef int (*tc_out_of_memory_callback)(tc_pool *pool, size_t nbytes, int attempt, void *context);
@@ -153,9 +168,14 @@ typedef struct tc_pool_options {
   int numa_node;               /* -1: no preference (the only value so far) */
   int learn;                   /* 1: sizes asked for often get a class of their own; not in stream-ordered pools */
   int device;                  /* the number of the device that the upstream serves, -1: the host; for tc_pool_device alone */
+  tc_mode mode;                /* tc_pool_options_init takes it from TENSORCORE_MODE: fast, checked or hardened */
+  tc_on_fault on_fault;        /* checked, hardened; TENSORCORE_ON_FAULT: raise or abort */
+  int zero_on_free;            /* checked, hardened: 1: a block is zeroed when it comes back */
+  size_t quarantine;           /* hardened: bytes of guarded blocks out of use after their free; a 64th for each thread and size class */
+  unsigned guard_every;        /* hardened: one in so many small blocks lies between guard pages; 0: none */
 } tc_pool_options;
 
-TC_API void tc_pool_options_init(tc_pool_options *options); /* the defaults: os, no limit, decay 10 s, learning on */
+TC_API void tc_pool_options_init(tc_pool_options *options); /* the defaults: os, no limit, decay 10 s, learning on, the mode above */
 TC_API tc_status tc_pool_create(const tc_pool_options *options, tc_pool **pool); /* options NULL: the defaults */
 /* Refuses further allocation; blocks still in use stay valid and can be freed; the rest goes back upstream now, the remainder with the
  * last block. The handle may not be used for allocation afterwards; tc_pool_free stays valid while blocks live. */
@@ -176,7 +196,8 @@ TC_API tc_status tc_free(void *ptr);
 TC_API tc_status tc_pool_reserve(tc_pool *pool, size_t capacity);
 /* Give cached memory back now until at most `keep` bytes stay cached; the bytes that went back (pages and segments). */
 TC_API size_t tc_pool_trim(tc_pool *pool, size_t keep);
-/* Walk all metadata; TC_CORRUPT and a sentence in `message` (may be NULL) where an invariant is broken. */
+/* Walk all metadata; TC_CORRUPT and a sentence in `message` (may be NULL) where an invariant is broken. In the modes checked and hardened
+ * also every block's canary or poison: TC_OVERFLOW or TC_WRITE_AFTER_FREE for the first one damaged, whose report is the message. */
 TC_API tc_status tc_pool_check(tc_pool *pool, char *message, size_t message_size);
 
 TC_API size_t tc_pool_limit(const tc_pool *pool);
@@ -184,6 +205,7 @@ TC_API size_t tc_pool_set_limit(tc_pool *pool, size_t limit); /* the old limit; 
 TC_API double tc_pool_decay(const tc_pool *pool);
 TC_API double tc_pool_set_decay(tc_pool *pool, double seconds); /* the old value */
 TC_API const char *tc_pool_name(const tc_pool *pool);
+TC_API tc_mode tc_pool_mode(const tc_pool *pool);
 TC_API const tc_upstream *tc_pool_upstream(const tc_pool *pool);
 TC_API void tc_pool_on_out_of_memory(tc_pool *pool, tc_out_of_memory_callback callback, void *context); /* NULL: none */
 TC_API void tc_pool_warn_at(tc_pool *pool, double utilization, tc_watermark_callback callback, void *context); /* callback NULL: none */
@@ -232,12 +254,42 @@ typedef struct tc_block {
   tc_pool *pool;     /* NULL: the address belongs to no pool */
   void *start;       /* of the block that holds the address */
   size_t requested;  /* bytes; 0 where not in use */
-  size_t capacity;   /* bytes */
+  size_t capacity;   /* bytes that may be used: of a live block with a canary, the request */
   int in_use;
 } tc_block;
 
 TC_API tc_pool *tc_pool_of(const void *ptr);                 /* the pool whose block starts at or holds ptr; NULL: none of ours */
 TC_API void tc_block_find(const void *ptr, tc_block *block); /* all that is known of an address */
+
+/* ---- faults: what a caller did wrong with a block ------------------------------------------------------------------------------ */
+
+typedef struct tc_site {
+  const void *call; /* the return address of the call, or what tc_site_intern returned; NULL: not known */
+  uint64_t thread;  /* the system's number of the thread that called; 0: not known */
+} tc_site;
+
+/* Sites and threads are known in the modes checked and hardened, until the block is handed out again. */
+typedef struct tc_fault {
+  tc_status status;  /* TC_INVALID_FREE, TC_DOUBLE_FREE, TC_SIZE_MISMATCH, TC_OVERFLOW or TC_WRITE_AFTER_FREE */
+  tc_pool *pool;     /* that was asked; the pool of origin is block.pool */
+  void *address;     /* that was given, or of the first byte found written */
+  size_t nbytes;     /* given with a deallocation; 0: none */
+  tc_block block;    /* as tc_block_find; of a block that came back `requested` is what it was */
+  tc_site allocated; /* of the last allocation of the block */
+  tc_site freed;     /* of its deallocation, where it came back */
+  tc_site call;      /* of the call that found the fault */
+} tc_fault;
+
+typedef void (*tc_fault_callback)(tc_pool *pool, const tc_fault *fault, void *context);
+
+TC_API int tc_last_fault(tc_fault *fault); /* of the calling thread; 0: there was none yet */
+/* For faults that no call can return: found by an allocation, a trim, the end of the pool. It may run on any thread and allocate. */
+TC_API void tc_pool_on_fault(tc_pool *pool, tc_fault_callback callback, void *context); /* NULL: a report to stderr */
+/* The report of a fault, lines of text as abort prints it; returns its length without the NUL, as snprintf does. */
+TC_API size_t tc_fault_describe(const tc_fault *fault, char *text, size_t size);
+TC_API const void *tc_site_intern(const char *text); /* the same pointer for the same text ("script.py:12"), kept for good; NULL: no memory */
+TC_API void tc_site_set(const void *site); /* of the calling thread's next calls instead of their return addresses; NULL: these again */
+TC_API size_t tc_site_describe(const void *site, char *text, size_t size); /* the text, or the function and its offset */
 
 /* ---- statistics ----------------------------------------------------------------------------------------------------------------- */
 

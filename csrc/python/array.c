@@ -71,10 +71,13 @@ static Py_ssize_t array_nbytes(tci_array *array) {
 static PyObject *array_adopt(tci_array *array, tc_pool *pool, int zeroed) {
   Py_ssize_t nbytes = array_nbytes(array);
   void *block = NULL;
+  tci_call_begin(1);
   if (nbytes >= 0 && pool != NULL) block = zeroed ? tc_pool_alloc_zeroed(pool, (size_t)nbytes) : tc_pool_alloc(pool, (size_t)nbytes);
-  if (block == NULL) {
+  int failed = tci_call_end() < 0 || nbytes < 0;
+  if (failed && block != NULL) tc_pool_free(pool, block);
+  if (block == NULL || failed) {
     Py_DECREF((PyObject *)array);
-    return nbytes < 0 ? NULL : Py_NewRef(Py_None);
+    return failed ? NULL : Py_NewRef(Py_None);
   }
   if (track != NULL) track(TRACEMALLOC_DOMAIN, (uintptr_t)block, (size_t)nbytes);
   array->data = block;

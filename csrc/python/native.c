@@ -26,7 +26,13 @@ static PyObject *native_allocate(PyObject *module, PyObject *const *arguments, P
   Py_ssize_t nbytes;
   if (tci_expect("allocate", count, 2) < 0 || tci_pool_argument(arguments[0], &pool) < 0 || (nbytes = size_argument(arguments[1])) < 0)
     return NULL;
-  return PyLong_FromVoidPtr(pool == NULL ? NULL : tc_pool_alloc(pool, (size_t)nbytes));
+  tci_call_begin(1);
+  void *block = pool == NULL ? NULL : tc_pool_alloc(pool, (size_t)nbytes);
+  if (tci_call_end() < 0) {
+    if (block != NULL) tc_pool_free(pool, block);
+    return NULL;
+  }
+  return PyLong_FromVoidPtr(block);
 }
 
 /* deallocate(pool, address, nbytes or None): a tc_status. */
@@ -37,9 +43,12 @@ static PyObject *native_deallocate(PyObject *module, PyObject *const *arguments,
   void *address = PyLong_AsVoidPtr(arguments[1]);
   if (address == NULL && PyErr_Occurred()) return NULL;
   if (pool == NULL) return PyLong_FromLong(TC_CLOSED);
-  if (arguments[2] == Py_None) return PyLong_FromLong(tc_pool_free(pool, address));
-  Py_ssize_t nbytes = size_argument(arguments[2]);
-  return nbytes < 0 ? NULL : PyLong_FromLong(tc_pool_free_sized(pool, address, (size_t)nbytes));
+  int sized = arguments[2] != Py_None;
+  Py_ssize_t nbytes = sized ? size_argument(arguments[2]) : 0;
+  if (nbytes < 0) return NULL;
+  tci_call_begin(1);
+  tc_status status = sized ? tc_pool_free_sized(pool, address, (size_t)nbytes) : tc_pool_free(pool, address);
+  return tci_call_end() < 0 ? NULL : PyLong_FromLong(status);
 }
 
 /* measure_thread(pool): what the calling thread did with it, (bytes in, bytes out, peak, allocations, deallocations), and the thread's
@@ -84,6 +93,7 @@ static PyMethodDef native_methods[] = {
     {"hook_handler_address", tci_hook_handler_address, METH_NOARGS, "hook_handler_address() -> where NumPy's default handler lies"},
     {"hook_context_handler", tci_hook_context_handler, METH_O, "hook_context_handler(pool) -> capsule"},
     {"hook_set_context", tci_hook_set_context, METH_O, "hook_set_context(capsule or None) -> the old capsule"},
+    {"watch_faults", FAST(tci_fault_setup), METH_FASTCALL, "watch_faults(make_error, prefixes) -> None"},
     {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},
 };

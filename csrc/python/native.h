@@ -105,6 +105,19 @@ PyObject *tci_hook_handler_address(PyObject *module, PyObject *unused);
 PyObject *tci_hook_context_handler(PyObject *module, PyObject *pool);
 PyObject *tci_hook_set_context(PyObject *module, PyObject *capsule);
 
+/* ---- fault.c: pools with a mode ----------------------------------------------------------------------------------------------------- */
+
+PyObject *tci_fault_setup(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+void tci_fault_watch(tc_pool *pool); /* of a pool that was just opened */
+void tci_fault_report(void);
+extern int tci_watching; /* 1: a pool with a mode was opened */
+void tci_call_begin_slowly(int may_raise);
+int tci_call_end_slowly(void);
+static inline void tci_call_begin(int may_raise) { /* around each call of a pool; they do not nest */
+  if (tci_watching) tci_call_begin_slowly(may_raise);
+}
+static inline int tci_call_end(void) { return tci_watching ? tci_call_end_slowly() : 0; } /* 0, or -1 with a Python error set */
+
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
 
 PyObject *tci_capi_setup(void); /* the capsule of tensorcore_capi.h, a new reference; NULL with a Python error set */

@@ -17,18 +17,25 @@ static tc_pool *installed_pool;  /* atomic; NULL: pass on */
 
 static tc_pool *pool_now(void) { return __atomic_load_n(&installed_pool, __ATOMIC_ACQUIRE); }
 
+static void *pool_take(tc_pool *pool, size_t nbytes, int zeroed) {
+  tci_call_begin(0);
+  void *block = zeroed ? tc_pool_alloc_zeroed(pool, nbytes) : tc_pool_alloc(pool, nbytes);
+  tci_call_end();
+  return block;
+}
+
 /* ---- what NumPy calls ------------------------------------------------------------------------------------------------------------- */
 
 void *tci_hook_malloc(void *context, size_t nbytes) {
   tc_pool *pool = pool_now();
-  return pool != NULL ? tc_pool_alloc(pool, nbytes) : original.malloc(context, nbytes);
+  return pool != NULL ? pool_take(pool, nbytes, 0) : original.malloc(context, nbytes);
 }
 
 void *tci_hook_calloc(void *context, size_t count, size_t nbytes) {
   tc_pool *pool = pool_now();
   size_t total;
   if (pool == NULL) return original.calloc(context, count, nbytes);
-  return __builtin_mul_overflow(count, nbytes, &total) ? NULL : tc_pool_alloc_zeroed(pool, total);
+  return __builtin_mul_overflow(count, nbytes, &total) ? NULL : pool_take(pool, total, 1);
 }
 
 /* A block whose own pool can't grow it (closed, or at its limit) moves to the installed pool, or out of the pools where none is. */
@@ -48,13 +55,21 @@ void *tci_hook_realloc(void *context, void *ptr, size_t nbytes) {
   if (ptr == NULL) return tci_hook_malloc(context, nbytes);
   tc_pool *owner = tc_pool_of(ptr);
   if (owner == NULL) return original.realloc(context, ptr, nbytes);
+  tci_call_begin(0);
   void *grown = tc_pool_realloc(owner, ptr, nbytes);
+  tci_call_end();
   return grown != NULL ? grown : block_move(context, owner, ptr, nbytes);
 }
 
 /* A refused free of our own memory (a double free inside NumPy) is counted by the pool and must not reach the C library. */
 void tci_hook_free(void *context, void *ptr, size_t nbytes) {
-  if (tc_free(ptr) == TC_INVALID_FREE && tc_pool_of(ptr) == NULL) original.free(context, ptr, nbytes);
+  tci_call_begin(0);
+  tc_status status = tc_free(ptr);
+  tci_call_end();
+  if (status == TC_INVALID_FREE && tc_pool_of(ptr) == NULL)
+    original.free(context, ptr, nbytes);
+  else if (status != TC_OK && tci_watching)
+    tci_fault_report();
 }
 
 /* ---- process-wide ------------------------------------------------------------------------------------------------------------------ */
@@ -119,13 +134,13 @@ PyObject *tci_hook_pool(PyObject *module, PyObject *unused) {
 /* The context is the MemoryPool object: once closed it has no address, and NumPy raises MemoryError. */
 static void *context_malloc(void *context, size_t nbytes) {
   tc_pool *pool = tci_pool_now(context);
-  return pool == NULL ? NULL : tc_pool_alloc(pool, nbytes);
+  return pool == NULL ? NULL : pool_take(pool, nbytes, 0);
 }
 
 static void *context_calloc(void *context, size_t count, size_t nbytes) {
   tc_pool *pool = tci_pool_now(context);
   size_t total;
-  return pool == NULL || __builtin_mul_overflow(count, nbytes, &total) ? NULL : tc_pool_alloc_zeroed(pool, total);
+  return pool == NULL || __builtin_mul_overflow(count, nbytes, &total) ? NULL : pool_take(pool, total, 1);
 }
 
 static void context_handler_free(PyObject *capsule) {

@@ -50,6 +50,7 @@ PyObject *tci_pool_open(PyObject *module, PyObject *const *arguments, Py_ssize_t
   pool_handle *handle = tci_expect("pool_open", count, 2) < 0 ? NULL : as_pool_handle(arguments[0]);
   tc_pool *pool = handle == NULL ? NULL : PyLong_AsVoidPtr(arguments[1]);
   if (PyErr_Occurred()) return NULL;
+  tci_fault_watch(pool);
   __atomic_store_n(&handle->pool, pool, __ATOMIC_RELEASE);
   return Py_NewRef(Py_None);
 }

@@ -58,7 +58,14 @@
   FUNCTION(pool_record_stream)              \
   FUNCTION(pool_drain)                      \
   FUNCTION(pool_trim_stream)                \
-  FUNCTION(pool_forget_stream)
+  FUNCTION(pool_forget_stream)              \
+  FUNCTION(pool_mode)                       \
+  FUNCTION(pool_on_fault)                   \
+  FUNCTION(last_fault)                      \
+  FUNCTION(fault_describe)                  \
+  FUNCTION(site_intern)                     \
+  FUNCTION(site_set)                        \
+  FUNCTION(site_describe)
 
 typedef struct tensorcore_capi {
   uint32_t table_version; /* TENSORCORE_CAPI_VERSION of the installed package */
@@ -152,6 +159,13 @@ static inline int tensorcore_import(void) {
 #define tc_pool_drain (tensorcore_api->pool_drain)
 #define tc_pool_trim_stream (tensorcore_api->pool_trim_stream)
 #define tc_pool_forget_stream (tensorcore_api->pool_forget_stream)
+#define tc_pool_mode (tensorcore_api->pool_mode)
+#define tc_pool_on_fault (tensorcore_api->pool_on_fault)
+#define tc_last_fault (tensorcore_api->last_fault)
+#define tc_fault_describe (tensorcore_api->fault_describe)
+#define tc_site_intern (tensorcore_api->site_intern)
+#define tc_site_set (tensorcore_api->site_set)
+#define tc_site_describe (tensorcore_api->site_describe)
 
 #endif /* TENSORCORE_CAPI_PROVIDER */
 #endif /* TENSORCORE_CAPI_H */

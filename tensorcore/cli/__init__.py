@@ -65,6 +65,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.add_argument("--compare", action="store_true", help="run it plain and pooled in turn and show both side by side")
     run.add_argument("--rounds", type=_positive, default=3, metavar="N", help="with --compare: measured runs of each kind (3)")
+    run.add_argument("--mode", choices=("fast", "checked", "hardened"), help="what the pools check: docs/modes.md")
     run.add_argument("--limit", metavar="SIZE", help="cap on the memory the pool may hold, e.g. 4GiB")
     run.add_argument("--report", metavar="FILE", help="also write the report to FILE.html or FILE.json")
     run.add_argument("--quiet", action="store_true", help="no report on stderr")

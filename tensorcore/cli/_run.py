@@ -38,6 +38,8 @@ def run_command(options: argparse.Namespace, error: ErrorFunction) -> int:
     if not words:
         error("run: which program? tensorcore run [options] (script.py | -m module) [arguments...]")
     report_path = _report_path(options.report, error)
+    if options.mode:
+        os.environ["TENSORCORE_MODE"] = options.mode  # for every pool of the program, and of the programs that it starts
     if options.compare:
         from tensorcore.cli._compare import compare_command
 

@@ -49,6 +49,13 @@
     fflush(stdout);                                                       \
   } while (0)
 
+/* RUN for a fact that the modes checked and hardened change on purpose: what a block costs, which one comes next. */
+#define RUN_FAST(test)                                                      \
+  do {                                                                      \
+    const char *check_mode_ = getenv("TENSORCORE_MODE");                    \
+    if (check_mode_ == NULL || strcmp(check_mode_, "fast") == 0) RUN(test); \
+  } while (0)
+
 __attribute__((noreturn, cold, format(printf, 4, 5))) static inline void check_failed(const char *file, int line, const char *condition,
                                                                                       const char *fact, ...) {
   va_list arguments;

@@ -216,7 +216,7 @@ int main(int argc, char **argv) {
   (void)argc;
   program = argv[0];
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  RUN(in_a_bounded_address_space_the_pool_refuses_and_recovers);
+  RUN_FAST(in_a_bounded_address_space_the_pool_refuses_and_recovers);
   RUN(in_locked_memory_zeroed_blocks_are_zero_and_all_goes_back);
 #else
   (void)in_a_bounded_address_space_the_pool_refuses_and_recovers;

@@ -190,9 +190,9 @@ static _Atomic(int) stop;
 static void *use_until_stopped(void *argument) {
   worker *self = argument;
   while (!atomic_load(&stop)) {
-    void *block = tc_pool_alloc(self->pool, random_size(&self->seed, 22));
+    void *block = tc_pool_alloc(self->pool, 1 + random_size(&self->seed, 22));
     CHECK(block != NULL, "memory is to be had while the pool is trimmed and checked");
-    *(char *)block = 1; /* zero bytes are a granule, too */
+    *(char *)block = 1;
     CHECK_STATUS(tc_pool_free(self->pool, block), TC_OK, "freed");
   }
   return NULL;
