@@ -61,7 +61,8 @@ tc_status tci_refuse(tc_pool *pool, uintptr_t address, size_t nbytes, const void
   if (record) {
     fault.allocated = tci_mark_site(record->allocated);
     if (record->freed && !fault.block.in_use) fault.freed = tci_mark_site(record->freed);
-    if (!fault.block.in_use) fault.block.requested = record->requested;
+    const tci_run *run = tci_page_map_get((uintptr_t)fault.block.start);
+    if (!fault.block.in_use) fault.block.requested = run->block_size ? record->requested : LOAD(run->request);
   }
   fault.call = (tc_site){tci_tls->site ? tci_tls->site : call, tci_os_thread()};
   fault.status = why(&fault);

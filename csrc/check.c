@@ -47,14 +47,14 @@ static void check_content(check *c, const tci_run *run, uint32_t index) {
   const char *damage = NULL;
   uint32_t state = LOAD(run->states[index]);
   if (state && run->kind == RUN_LARGE)
-    damage = record->freed ? NULL : tci_canary_damage(run, block, LOAD(run->request)); /* `freed`: it is just coming back */
+    damage = LOAD(record->freed) ? NULL : tci_canary_damage(run, block, LOAD(run->request)); /* `freed`: it is just coming back */
   else if (state)
     damage = tci_canary_damage(run, block, state - 1);
-  else if (record->freed & 1)
+  else if (LOAD(record->freed) & 1)
     damage = tci_poison_damage(guard, block, capacity);
   if (!damage) return;
   c->faults[c->nfaults++] = tci_fault_of(run, record, block, damage);
-  if (!state) record->freed &= ~(uint64_t)1; /* once */
+  if (!state) STORE(record->freed, record->freed & ~(uint64_t)1); /* once */
 }
 
 static void check_slab(check *c, const tci_run *slab) {
@@ -89,7 +89,7 @@ static void check_segment(check *c, tci_segment *segment) {
     else
       c->used += run->npages;
     if (LOAD(run->kind) == RUN_SLAB) check_slab(c, run);
-    if (LOAD(run->kind) == RUN_SINGLE || LOAD(run->kind) == RUN_LARGE) {
+    if (LOAD_ACQUIRE(run->kind) == RUN_SINGLE || LOAD_ACQUIRE(run->kind) == RUN_LARGE) { /* whoever made it held no lock */
       c->live += LOAD(run->state) != 0;
       check_content(c, run, 0);
     }

@@ -38,7 +38,8 @@ tc_fault tci_fault_of(const tci_run *run, const tci_record *record, const void *
   size_t capacity = run->block_size ? run->block_size : run->capacity;
   tc_fault fault = {.status = state ? TC_OVERFLOW : TC_WRITE_AFTER_FREE, .pool = run->pool, .address = (void *)(uintptr_t)damage};
   fault.block = (tc_block){run->pool, (void *)(uintptr_t)block, record->requested, capacity, state != 0};
-  if (state) fault.block.requested = run->block_size ? state - 1 : LOAD(run->request);
+  if (!run->block_size) fault.block.requested = LOAD(run->request);
+  if (state && run->block_size) fault.block.requested = state - 1;
   fault.allocated = tci_mark_site(record->allocated);
   if (record->freed && !state) fault.freed = tci_mark_site(record->freed);
   return fault;

@@ -59,7 +59,7 @@ static void *run_alloc(tci_cache *cache, size_t nbytes, size_t alignment, bool z
     return NULL;
   }
   tci_record *record = tci_run_record(run, 0);
-  record->freed = 0; /* from here on nobody else looks at the content */
+  STORE(record->freed, 0); /* from here on nobody else looks at the content */
   tci_cache_exit(cache->thread);
   if (zeroed) tci_large_clear(run, nbytes);
   if (!tci_cache_enter_wait(cache)) {
@@ -82,13 +82,13 @@ static bool run_free(tci_cache *cache, tci_run *run, const void *call) {
   tc_pool *pool = cache->pool;
   tci_record *record = tci_run_record(run, 0);
   if (!tci_cache_enter_wait(cache)) return false;
-  record->requested = run->request;
-  record->freed = tci_mark(cache->thread, call);
+  record->requested = (uint32_t)run->request;
+  STORE(record->freed, tci_mark(cache->thread, call));
   tci_cache_exit(cache->thread);
   if (pool->guard->content && pool->options.zero_on_free) memset((void *)run->base, 0, run->request);
   if (pool->guard->content && !run->guarded) {
     tci_poison(pool->guard, (void *)run->base, run->capacity);
-    record->freed |= 1;
+    STORE(record->freed, record->freed | 1);
   }
   return tci_large_free_slow(cache, run);
 }

@@ -74,7 +74,7 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment, bool g
   run->shift = 0;
   run->zero_known = 1;
   run->nblocks = 1;
-  STORE(run->kind, RUN_LARGE);
+  STORE_RELEASE(run->kind, RUN_LARGE);
   tci_page_map_set(run->base, run);
   return run;
 }

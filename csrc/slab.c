@@ -56,7 +56,7 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   run->shift = 0;
   tci_run_set_bin(run, class);
   run->nblocks = 1;
-  STORE(run->kind, RUN_SINGLE);
+  STORE_RELEASE(run->kind, RUN_SINGLE);
   *entry = entry_of(run, 0);
 }
 
