@@ -223,7 +223,8 @@ static bool small_free(tci_cache *cache, tci_run *run, tci_entry entry, const vo
   const tci_guard *guard = pool->guard;
   tci_record *record = entry.u.record;
   uint32_t *state = tci_record_state(record), requested = *state - 1;
-  if (guard->lines && !(cache->lines && cache->lines->of[run->bin])) tci_line_make(cache, run->bin);
+  tci_lines *lines = LOAD(cache->lines);
+  if (guard->lines && !(lines && LOAD(lines->of[run->bin]))) tci_line_make(cache, run->bin); /* a collector may just take it away */
   if (!tci_cache_enter_wait(cache)) return false;
   if (guard->content) {
     if (pool->options.zero_on_free) memset(entry.block, 0, requested);

@@ -33,8 +33,10 @@ void tci_line_make(tci_cache *cache, unsigned class) {
     return;
   }
   if (lines) STORE(cache->lines, lines);
-  if (cache->lines && line) cache->lines->of[class] = line;
+  bool kept = cache->lines != NULL;
+  if (kept && line) STORE(cache->lines->of[class], line);
   tci_cache_exit(cache->thread);
+  if (!kept && line) tci_meta_free(META_OTHER, line, line_bytes(count));
 }
 
 void tci_lines_free(tci_lines *lines) {
@@ -50,7 +52,7 @@ void tci_lines_detach(tci_cache *cache, bool idle_only, tci_line **list) {
     if (idle_only && !idle) continue;
     line->next = *list;
     *list = line;
-    cache->lines->of[class] = NULL;
+    STORE(cache->lines->of[class], NULL);
   }
 }
 
