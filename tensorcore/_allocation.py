@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 import numpy as np
 
+from . import _defaults
+from ._device_array import DeviceArray
 from ._errors import ReleasedError
-from ._global import get_global_memory_pool
-from ._registry import defaults
+from ._global import current_pool
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,7 +38,7 @@ class PooledAllocation:
     pool
         The pool to take it from; None: the device's global pool.
     device
-        Which device, where no pool is named.
+        Which device, where no pool is named; None: the default device (`set_default_device`).
 
     Raises
     ------
@@ -52,10 +53,10 @@ class PooledAllocation:
 
     __slots__ = ("__weakref__", "_bytes", "_nbytes", "_pool")
 
-    def __init__(self, nbytes: SupportsIndex, *, pool: MemoryPool | None = None, device: str | Device = "cpu") -> None:
+    def __init__(self, nbytes: SupportsIndex, *, pool: MemoryPool | None = None, device: str | Device | None = None) -> None:
         if pool is None:
-            pool = defaults.get(device) or get_global_memory_pool(device)  # type: ignore[arg-type] # a Device takes the second way
-        self._bytes: np.ndarray[tuple[int], np.dtype[np.uint8]] | None = pool._make_empty(pool, nbytes, _BYTE)
+            pool = (_defaults.short_pool if device is None else None) or current_pool(device)
+        self._bytes: np.ndarray[tuple[int], np.dtype[np.uint8]] | DeviceArray | None = pool._make_empty(pool, nbytes, _BYTE)
         if self._bytes is None:
             pool._refuse(nbytes)
         self._nbytes = nbytes
@@ -63,14 +64,15 @@ class PooledAllocation:
 
     @property
     def ptr(self) -> int:
-        """The address of the block, aligned to 64 bytes.
+        """The address of the block, aligned to 64 bytes, on a device to 512.
 
         Raises
         ------
         ReleasedError
             The allocation was released.
         """
-        return int(self._held().ctypes.data)
+        held = self._held()
+        return held.ptr if isinstance(held, DeviceArray) else int(held.ctypes.data)
 
     @property
     def nbytes(self) -> int:
@@ -87,10 +89,10 @@ class PooledAllocation:
         """Whether `release` was called or the with-block left."""
         return self._bytes is None
 
-    def array(
-        self, dtype: npt.DTypeLike = "u1", shape: SupportsIndex | tuple[SupportsIndex, ...] | None = None
-    ) -> np.ndarray[Any, np.dtype[Any]]:
+    def array(self, dtype: npt.DTypeLike = "u1", shape: SupportsIndex | tuple[SupportsIndex, ...] | None = None) -> Any:
         """Return the start of the block as an array, not initialised; it keeps the block alive by itself.
+
+        It is a NumPy array, on a device CuPy's.
 
         Parameters
         ----------
@@ -103,6 +105,8 @@ class PooledAllocation:
         ------
         ValueError
             The array would be larger than the block.
+        DeviceUnavailableError
+            The block is on a device, and CuPy is not installed.
         ReleasedError
             The allocation was released.
         """
@@ -112,6 +116,8 @@ class PooledAllocation:
             raise TypeError(f"pool memory holds plain data, not the Python objects of {descr!r}: use numpy.empty for those")
         if shape is None:
             shape = data.nbytes // descr.itemsize
+        if isinstance(data, DeviceArray):
+            return data.recast(shape, descr).cupy()
         try:
             return np.ndarray(shape, descr, data)
         except TypeError as error:
@@ -123,7 +129,7 @@ class PooledAllocation:
         """Let the block go; a second call does nothing. Arrays made from it stay valid."""
         self._bytes = None
 
-    def _held(self) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    def _held(self) -> np.ndarray[tuple[int], np.dtype[np.uint8]] | DeviceArray:
         if self._bytes is None:
             raise ReleasedError(f"this allocation of {self._nbytes} bytes was released; allocate a new one, or release it later")
         return self._bytes

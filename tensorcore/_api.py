@@ -3,10 +3,13 @@
 from ._allocation import PooledAllocation
 from ._backend import Backend, Device, device, devices, is_available, register_backend
 from ._callbacks import on_out_of_memory
+from ._creation import arange, asarray, empty, from_dlpack, full, ones, zeros
+from ._defaults import default_device, get_default_device, set_default_device
 from ._errors import (
     BlockFaultError,
     CallSite,
     CorruptionError,
+    DeviceMismatchError,
     DeviceUnavailableError,
     DoubleFreeError,
     HookWarning,
@@ -21,7 +24,8 @@ from ._errors import (
     UtilizationWarning,
     WriteAfterFreeError,
 )
-from ._global import get_global_memory_pool, set_global_memory_pool
+from ._fake_device import FakeDeviceCounts, FakeDeviceUpstream
+from ._global import current_pool, get_global_memory_pool, set_global_memory_pool
 from ._gpus import GpuMemory, GpuStatistics
 from ._hook import hook_mode, install, installed, installed_pool, uninstall
 from ._host import HostStatistics
@@ -41,9 +45,12 @@ __all__ = [
     "CallSite",
     "CorruptionError",
     "Device",
+    "DeviceMismatchError",
     "DeviceUnavailableError",
     "DoubleFreeError",
     "FakeCounts",
+    "FakeDeviceCounts",
+    "FakeDeviceUpstream",
     "FakeUpstream",
     "GpuMemory",
     "GpuStatistics",
@@ -71,8 +78,16 @@ __all__ = [
     "UtilizationWarning",
     "WriteAfterFreeError",
     "__version__",
+    "arange",
+    "asarray",
+    "current_pool",
+    "default_device",
     "device",
     "devices",
+    "empty",
+    "from_dlpack",
+    "full",
+    "get_default_device",
     "get_global_memory_pool",
     "get_include",
     "hook_mode",
@@ -81,9 +96,12 @@ __all__ = [
     "installed_pool",
     "is_available",
     "on_out_of_memory",
+    "ones",
     "register_backend",
     "scope",
+    "set_default_device",
     "set_global_memory_pool",
     "statistics",
     "uninstall",
+    "zeros",
 ]

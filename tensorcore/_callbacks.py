@@ -58,7 +58,7 @@ def add_callback(callbacks: list[Any], callback: Callable[..., object]) -> Calla
     return remove
 
 
-def _report(error: BaseException, callback: object) -> None:
+def report(error: BaseException, callback: object) -> None:
     """Hand an exception to sys.unraisablehook, as Python does for one in a finaliser."""
     message = f"Exception ignored in a TensorCore callback {callback!r}"
     details: Any = SimpleNamespace(
@@ -92,7 +92,7 @@ def _climb(pool: MemoryPool | None, nbytes: int, attempt: int) -> int:
     try:
         callback(pool, nbytes)
     except BaseException as error:
-        _report(error, callback)
+        report(error, callback)
     return 1
 
 
@@ -106,7 +106,7 @@ def tensorcore_on_watermark(pool: Any, utilization: float, context: Any) -> None
     try:
         callback(found, utilization)
     except BaseException as error:
-        _report(error, callback)
+        report(error, callback)
 
 
 def warn_of_utilization(pool: MemoryPool, utilization: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ._backend import Backend, register_backend
 from ._lib import arrays_can_own_blocks, lib, native, pointer
-from ._upstream import OS_UPSTREAM, Upstream
+from ._upstream import OS_UPSTREAM, FakeUpstream, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,12 @@ class CpuBackend(Backend):
     """The memory of this machine."""
 
     kind = "cpu"
+    upstreams = ("os", "fake")
+    wants = "the CPU has no streams; FakeUpstream is the fake for it"
+
+    def accepts(self, upstream: Upstream) -> bool:
+        """Return whether an upstream is without streams."""
+        return not upstream.stream_ordered
 
     def why_unavailable(self) -> str | None:
         """Return None: there is always a CPU."""
@@ -38,9 +44,9 @@ class CpuBackend(Backend):
 
         return memory_limit()
 
-    def upstream(self, index: int) -> Upstream:  # noqa: ARG002 - the interface's signature
-        """Return the operating system's memory."""
-        return OS_UPSTREAM
+    def upstream(self, index: int, name: str | None = None) -> Upstream:  # noqa: ARG002 - the interface's signature
+        """Return the operating system's memory, or a fake one."""
+        return FakeUpstream() if name == "fake" else OS_UPSTREAM
 
     def array_maker(self, upstream: Upstream, *, zeroed: bool = False) -> Callable[[native.PoolHandle, Any, Any], Any | None]:
         """Return the C function that makes an array, or a stand-in where there is none."""

@@ -73,6 +73,10 @@ class DeviceUnavailableError(TensorCoreError, RuntimeError):
     """The device, or the library that serves it, is not there or not usable."""
 
 
+class DeviceMismatchError(TensorCoreError, ValueError):
+    """Memory of one device was given where another's is needed; nothing is copied between devices unasked."""
+
+
 class CorruptionError(TensorCoreError, RuntimeError):
     """`MemoryPool.check` found a broken invariant: something wrote over the pool's own pages, or the core has a bug."""
 
@@ -130,11 +134,12 @@ class OutOfMemoryError(TensorCoreError, MemoryError):
         self.limit = state.limit
         self.largest_free_block = state.largest_free_block
         self._state = state
-        super().__init__(
+        MemoryError.__init__(  # not super(): a device pool's class is CuPy's too, whose constructor takes other arguments
+            self,
             f"pool {state.name!r} on {state.device} could not hand out {format_bytes(requested)}: "
             f"{format_bytes(state.allocated)} allocated, {format_bytes(state.reserved)} reserved, "
             f"limit {'none' if state.limit is None else format_bytes(state.limit)}, "
-            f"largest free block {format_bytes(state.largest_free_block)}; {self._fix(state)}"
+            f"largest free block {format_bytes(state.largest_free_block)}; {self._fix(state)}",
         )
 
     def _fix(self, state: PoolState) -> str:
@@ -145,4 +150,4 @@ class OutOfMemoryError(TensorCoreError, MemoryError):
         return "drop arrays, raise pool.limit, or free memory in an on_out_of_memory callback"
 
     def __reduce__(self) -> tuple[type[OutOfMemoryError], tuple[int, PoolState]]:
-        return type(self), (self.requested, self._state)
+        return OutOfMemoryError, (self.requested, self._state)  # not type(self): a device pool's class is made at run time

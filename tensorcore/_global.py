@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from ._backend import Device, device
-from ._pool import MemoryPool, set_default
+from ._backend import Device, parse_device
+from ._defaults import get_default_device, scoped_pool, set_default
+from ._pool import MemoryPool
 from ._registry import defaults
 
 _lock = threading.Lock()
@@ -21,13 +22,30 @@ def get_global_memory_pool(device: str | Device = "cpu") -> MemoryPool:
 
 
 def _make_global_pool(name: str | Device) -> MemoryPool:
-    where = device(name)
+    where = parse_device(name)
     with _lock:
         pool = defaults.get(str(where))
         if pool is None:
             pool = MemoryPool(device=where, name=str(where))
             set_default(where, pool)
         return pool
+
+
+def current_pool(device: str | Device | None = None) -> MemoryPool:
+    """Return the pool from which this thread or task takes memory of a device now: that of a scope, else the global one.
+
+    Parameters
+    ----------
+    device
+        None: the default device.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        The device has no pool yet and is not usable here; the message says why and what to do.
+    """
+    where = get_default_device() if device is None else parse_device(device)
+    return scoped_pool(where) or get_global_memory_pool(where)
 
 
 def set_global_memory_pool(pool: MemoryPool) -> MemoryPool | None:

@@ -17,6 +17,7 @@ from ._errors import (
     BlockFaultError,
     CallSite,
     CorruptionError,
+    DeviceUnavailableError,
     DoubleFreeError,
     InvalidFreeError,
     OverflowDetectedError,
@@ -43,7 +44,15 @@ OUT_OF_MEMORY: int = lib.TC_OUT_OF_MEMORY
 INVALID_FREE: int = lib.TC_INVALID_FREE
 CLOSED: int = lib.TC_CLOSED
 ALIGNMENT: int = lib.TC_ALIGNMENT
+DEVICE_ALIGNMENT: int = lib.TC_DEVICE_ALIGNMENT
+FORKED: int = lib.TC_FORKED
+STREAM_OF_BLOCK: int = lib.TC_STREAM_OF_BLOCK
 __version__: str = ffi.string(lib.tc_version()).decode()
+
+FORK_EXPLAINED = (
+    "its memory belongs to the process that this one was forked from, as CUDA does not outlive a fork; "
+    "make a pool here, or start processes with multiprocessing.get_context('spawn')"
+)
 
 arrays_can_own_blocks: bool = native.array_layout_matches()
 """False where this NumPy lays out its arrays in an unknown way: arrays then keep their block through an owner object."""
@@ -97,6 +106,8 @@ def raise_status(status: int, what: str, *, address: int = 0, nbytes: int | None
         raise fault_error(status, what, address, nbytes)
     if status == lib.TC_CLOSED:
         raise PoolClosedError(f"{what}: the pool was closed; make a new MemoryPool")
+    if status == lib.TC_FORKED:
+        raise DeviceUnavailableError(f"{what}: {FORK_EXPLAINED}")
     if status == lib.TC_CORRUPT:
         raise CorruptionError(f"{what}: {detail}")
     if status == lib.TC_INVALID_ARGUMENT:

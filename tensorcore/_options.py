@@ -12,6 +12,8 @@ from ._units import parse_size
 if TYPE_CHECKING:
     from typing import Literal
 
+    from ._upstream import Upstream
+
 _HUGE_PAGES: dict[str | bool, int] = {
     "auto": lib.TC_HUGE_PAGES_AUTO,
     "on": lib.TC_HUGE_PAGES_ON,
@@ -26,14 +28,14 @@ _MAX_ALIGNMENT = 2 << 20
 _MAX_NAME = 63  # characters, as UTF-8; the core cuts longer ones off
 
 
-def parse_limit(limit: SupportsIndex | str | float | None, where: Device) -> int:
-    """Return the bytes of a limit: 0 for none, a fraction of the device's memory for a float."""
+def parse_limit(limit: SupportsIndex | str | float | None, where: Device, upstream: Upstream) -> int:
+    """Return the bytes of a limit: 0 for none; for a float a fraction of the upstream's capacity, else of the device's memory."""
     if limit is None:
         return 0
     if isinstance(limit, float):
         if not 0 < limit <= 1:
             raise ValueError(f"a limit as a fraction is above 0 and at most 1, not {limit!r}; bytes are an integer or a string")
-        return max(1, int(limit * find_backend(where.kind).memory(where.index)))
+        return max(1, int(limit * (upstream.capacity or find_backend(where.kind).memory(where.index))))
     nbytes = parse_size(limit, "a limit")
     if nbytes == 0:
         raise ValueError("a limit is above 0 bytes; None means no limit")
@@ -111,9 +113,3 @@ def parse_alignment(alignment: int) -> int:
     if not 0 < alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
         raise ValueError(f"alignment is a power of two up to {_MAX_ALIGNMENT:,} bytes, not {alignment!r}")
     return alignment
-
-
-def require_no_stream(stream: object, where: Device) -> None:
-    """Refuse a stream on a device that has none."""
-    if stream is not None:
-        raise ValueError(f"device {where} has no streams: stream is None, not {stream!r}")

@@ -1,7 +1,8 @@
 """Tensor: an n-dimensional array that chooses a device and takes its storage from the matching pool.
 
 `Tensor(shape)` on the global CPU pool is made by C code in about 150 ns (csrc/python/holder.c); `_make` below is the same in full,
-for every other call. Views share their storage and keep it alive. Limit: no arithmetic yet; `numpy()` gives an array that has it.
+for every other call. Views share their storage and keep it alive. Limit: no arithmetic yet; `numpy()` and `cupy()` give arrays that
+have it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
 
-from ._backend import Device
-from ._backend import device as find_device
-from ._global import get_global_memory_pool
+from . import _cupy
+from ._backend import Device, parse_device
+from ._defaults import get_default_device
+from ._device_array import DeviceArray, is_basic
+from ._dlpack import DLPack
+from ._errors import DeviceMismatchError, DeviceUnavailableError
+from ._global import current_pool
+from ._interfaces import require_host
 from ._lib import native
+from ._streams import stream_handle
+from ._transfer import copy_into_pool, new_array, record_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
     Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
 
-class Tensor(native.ArrayHolder):
+class Tensor(DLPack):
     """An n-dimensional array in memory of a pool. It is not initialised.
 
     Parameters
@@ -38,18 +46,20 @@ class Tensor(native.ArrayHolder):
     dtype
         Whatever `numpy.dtype` takes, but no Python objects.
     device
-        ``"cpu"``.
+        ``"cpu"``, ``"cuda:1"``, ``"pinned"``; None: the default device (`set_default_device`).
     pool
-        The pool to take the storage from; None: the device's global pool. It decides the device where both are given.
+        The pool to take the storage from; None: the device's pool here and now (`current_pool`). It decides the device.
 
     Raises
     ------
     OutOfMemoryError
         The pool could not hand out the storage.
     DeviceUnavailableError
-        There is no such device.
+        There is no such device, or CuPy, the driver or the GPU is missing; the message says which and what mends it.
+    DeviceMismatchError
+        `device` and `pool` disagree.
     ValueError
-        `device` and `pool` disagree; the shape is negative or too large.
+        The shape is negative or too large.
 
     Examples
     --------
@@ -68,7 +78,7 @@ class Tensor(native.ArrayHolder):
             shape: Shape,
             dtype: npt.DTypeLike = "float64",
             *,
-            device: str | Device = "cpu",
+            device: str | Device | None = None,
             pool: MemoryPool | None = None,
         ) -> Self: ...
 
@@ -78,14 +88,16 @@ class Tensor(native.ArrayHolder):
         shape: Shape,
         dtype: npt.DTypeLike = "float64",
         *,
-        device: str | Device = "cpu",
+        device: str | Device | None = None,
         pool: MemoryPool | None = None,
     ) -> Self:
         """Return a new tensor: what the constructor does, for all arguments."""
         if pool is None:
-            pool = get_global_memory_pool(device)
-        elif device != "cpu" and find_device(device) != pool.device:
-            raise ValueError(f"device {device} was asked for, but {pool!r} has its memory on {pool.device}: leave one of them out")
+            pool = current_pool(device)
+        elif device is not None and parse_device(device) != pool.device:
+            raise DeviceMismatchError(
+                f"device {device} was asked for, but {pool!r} has memory on {pool.device}: leave one of them out"
+            )
         array = pool._make_empty(pool, shape, dtype)
         return native.holder(cls, array, pool) if array is not None else cls._refuse(pool, shape, dtype)
 
@@ -94,95 +106,59 @@ class Tensor(native.ArrayHolder):
         """Raise what it means that the pool gave no storage."""
         pool._refuse(np.broadcast_to(np.zeros((), dtype), shape).nbytes)
 
-    # ---- what it is -------------------------------------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The size of each dimension, in elements."""
-        return self._array.shape
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """The bytes from one element to the next in each dimension."""
-        return self._array.strides
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the elements."""
-        return self._array.dtype
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return self._array.ndim
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return self._array.size
-
-    @property
-    def itemsize(self) -> int:
-        """The bytes of one element."""
-        return self._array.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all elements: size * itemsize."""
-        return self._array.nbytes
-
-    @property
-    def ptr(self) -> int:
-        """The address of the first element."""
-        return int(self._array.ctypes.data)
-
-    @property
-    def device(self) -> Device:
-        """The device whose memory holds the elements."""
-        return self.pool.device
-
-    @property
-    def pool(self) -> MemoryPool:
-        """The pool that the storage came from."""
-        pool: MemoryPool = self._pool
-        return pool
-
-    def __len__(self) -> int:
-        return len(self._array)
+    # ---- what it holds ----------------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        data = np.array2string(self._array, prefix="Tensor(", separator=", ")
+        try:
+            data = np.array2string(self._on_host(), prefix="Tensor(", separator=", ")
+        except DeviceUnavailableError:  # a fake device: it has no elements to show
+            data = f"shape={self.shape}"
         return f"Tensor({data}, dtype={self.dtype}, device='{self.device}')"
+
+    def _on_host(self) -> Array:
+        """Return the elements as a NumPy array, copied where they are on a device."""
+        array = self._array
+        return self.cpu()._on_host() if isinstance(array, DeviceArray) else array
 
     # ---- elements ---------------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Self:
         """Return a view for integers, slices, `...` and None; a new tensor, from the same pool, for index arrays and masks."""
-        found = self._array[_as_arrays(key)]
+        array = self._array
+        if isinstance(array, DeviceArray):
+            key = _as_arrays(key)
+            return self._view(array.view(key)) if is_basic(key) else self._copy_of(array.select(key))
+        found = array[_as_host_arrays(key)]
         if not isinstance(found, np.ndarray):  # one element: a view of no dimensions, which can still be written to
-            found = self._array[(*key, ...) if isinstance(key, tuple) else (key, ...)]
-        return self._view(found) if _is_view(found, self._array) else self._copy_of(found)
+            found = array[(*key, ...) if isinstance(key, tuple) else (key, ...)]
+        return self._view(found) if _is_view(found, array) else self._copy_of(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._array[_as_arrays(key)] = _as_arrays(value)
+        if isinstance(self._array, DeviceArray):
+            self._array.assign(_as_arrays(key), _as_arrays(value))
+        else:
+            self._array[_as_host_arrays(key)] = _as_host_arrays(value)
 
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
 
     def item(self) -> Any:
         """Return the only element as a Python number; ValueError where there are more."""
-        return self._array.item()
+        return self._on_host().item()
 
     def tolist(self) -> Any:
         """Return the elements as nested lists of Python numbers."""
-        return self._array.tolist()
+        return self._on_host().tolist()
 
     def fill(self, value: Any) -> None:
         """Set every element to `value`."""
-        self._array.fill(value)
+        if isinstance(self._array, DeviceArray):
+            self._array.assign(..., value)
+        else:
+            self._array.fill(value)
 
     def __bool__(self) -> bool:
-        return bool(self._array)
+        return bool(self._on_host())
 
     def __int__(self) -> int:
         return int(self.item())
@@ -209,45 +185,99 @@ class Tensor(native.ArrayHolder):
 
     def reshape(self, *shape: Any) -> Self:
         """Return the elements, in C order, in another shape; a view where the strides allow it, else a copy in the same pool."""
-        found = self._array.reshape(*shape)
-        return self._view(found) if _is_view(found, self._array) else self._copy_of(found)
+        array = self._array
+        if not isinstance(array, DeviceArray):
+            found = array.reshape(*shape)
+            return self._view(found) if _is_view(found, array) else self._copy_of(found)
+        view = array.reshape(*shape)
+        return self._view(view) if view is not None else self.copy().reshape(*shape)  # a copy in C order takes any shape
 
     def copy(self) -> Self:
         """Return a new tensor with the same elements, in C order, from the same pool."""
         return self._copy_of(self._array)
 
-    def to(self, device: str | Device) -> Self:
-        """Return the tensor on a device: itself where it is there already, else a copy.
+    def to(self, device: str | Device, *, non_blocking: bool = False) -> Self:
+        """Return the tensor on a device: itself where it is there already, else a copy in the device's pool.
+
+        Parameters
+        ----------
+        device
+            Where to.
+        non_blocking
+            True: return before the copy is done. Between host and device it goes through pinned memory. To the CPU it ends there:
+            the result is on ``"pinned"``, and its elements have arrived once the current stream has passed.
 
         Raises
         ------
         DeviceUnavailableError
             There is no such device; the message says why and what to do.
         """
-        where = find_device(device)
+        where = parse_device(device)
         if where == self.device:
             return self
-        copy = self._make(self.shape, self.dtype, device=where)
-        copy[...] = self
-        return copy
+        array, pool = copy_into_pool(self._array, current_pool(where), blocking=not non_blocking)
+        return native.holder(type(self), array, pool)
 
-    def _view(self, array: Array) -> Self:
+    def cpu(self, *, non_blocking: bool = False) -> Self:
+        """Return the tensor on the CPU: `to("cpu")`."""
+        return self.to("cpu", non_blocking=non_blocking)
+
+    def cuda(self, index: int | None = None, *, non_blocking: bool = False) -> Self:
+        """Return the tensor on a GPU: `to("cuda:index")`; None: the default device where that is one, else number 0."""
+        if index is None:
+            default = get_default_device()
+            return self.to(default if default.kind == "cuda" else "cuda", non_blocking=non_blocking)
+        return self.to(f"cuda:{operator.index(index)}", non_blocking=non_blocking)
+
+    def record_stream(self, stream: object) -> None:
+        """Say that the tensor is used on a further stream: its block, once free, waits for what that stream was given by then.
+
+        Nothing has to be done for the stream that was current when the tensor was made. Memory of another library is left to it.
+
+        Raises
+        ------
+        DeviceMismatchError
+            The tensor is on the CPU, which has no streams.
+        """
+        if not isinstance(self._array, DeviceArray):
+            raise DeviceMismatchError(f"a tensor on {self.device} is not used on streams: record_stream is for a device's")
+        record_use(self._array, stream_handle(stream))
+
+    def _view(self, array: Array | DeviceArray) -> Self:
         return native.holder(type(self), array, self._pool)
 
-    def _copy_of(self, array: Array) -> Self:
-        copy = self._make(array.shape, array.dtype, pool=self._pool)
-        copy._array[...] = array
-        return copy
+    def _copy_of(self, array: Array | DeviceArray) -> Self:
+        pool = self.pool or current_pool(self.device)
+        copy = new_array(pool, array.shape, array.dtype)
+        if isinstance(copy, DeviceArray):
+            copy.assign(..., array)
+        else:
+            copy[...] = array
+        return native.holder(type(self), copy, pool)
 
     # ---- as an array of others --------------------------------------------------------------------------------------------------
 
     def numpy(self) -> Array:
-        """Return a NumPy array over the same memory, which it keeps alive."""
-        return self._array.view()
+        """Return a NumPy array over the same memory, which it keeps alive; DeviceMismatchError where that is a device's."""
+        return require_host(self._array, "copy it with cpu(), as in x.cpu().numpy()").view()
+
+    def cupy(self) -> Any:
+        """Return a CuPy array over the same memory, which it keeps alive.
+
+        Raises
+        ------
+        DeviceMismatchError
+            The tensor is on the CPU.
+        DeviceUnavailableError
+            CuPy is not installed.
+        """
+        if not isinstance(self._array, DeviceArray):
+            raise DeviceMismatchError(f"the tensor is on {self.device}, and nothing is copied unasked: x.cuda().cupy() copies it")
+        return self._array.cupy()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Return a NumPy array, over the same memory where `dtype` and `copy` allow it; ValueError where copy=False can't."""
-        return np.array(self._array.view(), dtype=dtype, copy=copy)
+        return np.array(require_host(self._array, "copy it with cpu()").view(), dtype=dtype, copy=copy)
 
     def __copy__(self) -> Self:
         return self.copy()
@@ -257,7 +287,7 @@ class Tensor(native.ArrayHolder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the elements; the tensor is made again in the global pool of its device."""
-        return _rebuild, (type(self), np.ascontiguousarray(self._array), str(self.device))
+        return _rebuild, (type(self), np.ascontiguousarray(self._on_host()), str(self.device))
 
 
 Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
@@ -277,7 +307,22 @@ def _as_arrays(value: Any) -> Any:
     return value
 
 
+def _as_host_arrays(value: Any) -> Any:
+    """Return the same for NumPy; DeviceMismatchError where a part of it is on a device."""
+    if isinstance(value, tuple):
+        return tuple(map(_as_host_arrays, value))
+    if _cupy.is_array(value):
+        raise DeviceMismatchError("a CuPy array can't be used on the CPU, and nothing is copied unasked: array.get() copies it")
+    if isinstance(value, Tensor):
+        return require_host(value._array, "copy it with cpu()")
+    return value
+
+
 def _rebuild(kind: type[Tensor], array: Array, device: str) -> Tensor:
-    tensor = kind(array.shape, array.dtype, device=device)
-    tensor[...] = array
-    return tensor
+    return kind.from_numpy(array).to(device) if device != "cpu" else _pooled(kind, array)
+
+
+def _pooled(kind: type[Tensor], array: Array) -> Tensor:
+    """Return a tensor in memory of the CPU's pool with the elements of an array."""
+    copy, pool = copy_into_pool(array, current_pool("cpu"))
+    return native.holder(kind, copy, pool)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ._errors import DeviceUnavailableError
 from ._lib import OK, address_of, ffi, lib, raise_status
+from ._streams import stream_handle
+
+if TYPE_CHECKING:
+    import contextlib
 
 
 class Upstream:
@@ -32,9 +37,79 @@ class Upstream:
         return bool(self._table.host_memory)
 
     @property
+    def stream_ordered(self) -> bool:
+        """Whether it has streams and events, so that pools over it are stream-ordered."""
+        return bool(self._table.event_record != ffi.NULL)
+
+    @property
+    def capacity(self) -> int | None:
+        """Bytes that it hands out at most; None: not known to it."""
+        return None
+
+    @property
     def address(self) -> int:
         """The address of the ``tc_upstream``, for other C code."""
         return address_of(self._table)
+
+    # ---- streams: for those that have them --------------------------------------------------------------------------------------
+
+    def current_stream(self) -> int:
+        """Return the handle of the calling thread's current stream; 0, the default stream, where it does not know of one."""
+        return 0
+
+    def stream(self, stream: object) -> int:
+        """Return the handle of a stream, None: of the current one."""
+        return self.current_stream() if stream is None else stream_handle(stream)
+
+    def order(self, before: int, after: Upstream, then: int) -> None:
+        """Let what stream `then` of the upstream `after` is given from now on start after all that stream `before` has so far.
+
+        Raises
+        ------
+        DeviceUnavailableError
+            The device refused.
+        """
+        table, other = self._table, after._table
+        event = table.event_record(table.context, before)
+        failed = event == ffi.NULL or other.stream_wait == ffi.NULL or other.stream_wait(other.context, then, event) != 0
+        if event != ffi.NULL:
+            table.event_destroy(table.context, event)
+        if failed:
+            raise DeviceUnavailableError(
+                f"{self!r} could not make stream {then:#x} wait for stream {before:#x}: synchronize the streams yourself"
+            ) from self.take_failure()
+
+    def take_failure(self) -> Exception | None:
+        """Return what this thread's last refused request met, once; None where nothing is known."""
+        return None
+
+    # ---- data: for device memory, which the CPU can't reach ---------------------------------------------------------------------
+
+    def write(self, address: int, source: int, nbytes: int, stream: int) -> None:  # noqa: ARG002 - for those that can
+        """Copy from the host, or from any device, to this device, in the order of a stream of it."""
+        raise self._no_data()
+
+    def read(self, target: int, address: int, nbytes: int, stream: int) -> None:  # noqa: ARG002 - for those that can
+        """Copy from this device to the host, in the order of a stream of it."""
+        raise self._no_data()
+
+    def clear(self, address: int, nbytes: int, stream: int) -> None:  # noqa: ARG002 - for those that can
+        """Set bytes to 0 in the order of a stream."""
+        raise self._no_data()
+
+    def wait_for(self, stream: int) -> None:  # noqa: ARG002 - for those that can
+        """Return when all work on a stream is done."""
+        raise self._no_data()
+
+    def on_device(self) -> contextlib.AbstractContextManager[None]:
+        """Make this device the calling thread's current one for a while."""
+        raise self._no_data()
+
+    def used_on(self, stream: int, address: int, nbytes: int) -> None:
+        """Take note that work on a stream uses this memory; a real device knows by itself."""
+
+    def _no_data(self) -> DeviceUnavailableError:
+        return DeviceUnavailableError(f"{self!r} hands out addresses only: TensorCore can't move data there")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -105,16 +180,3 @@ def _destroy_fake(table: Any) -> None:
 
 
 OS_UPSTREAM = Upstream(lib.tc_upstream_os())
-
-
-def find_upstream(upstream: Upstream | Literal["os", "fake"] | None, default: Upstream) -> Upstream:
-    """Return the upstream that a pool's `upstream=` argument means."""
-    if upstream is None:
-        return default
-    if upstream == "os":
-        return OS_UPSTREAM
-    if upstream == "fake":
-        return FakeUpstream()
-    if isinstance(upstream, Upstream):
-        return upstream
-    raise ValueError(f"upstream is None, 'os', 'fake' or an Upstream, not {upstream!r}")

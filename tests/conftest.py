@@ -20,11 +20,12 @@ RunPython = Callable[..., str]
 
 @pytest.fixture
 def pool() -> Iterator[tc.MemoryPool]:
-    """A pool of its own, whose metadata is walked after the test."""
-    with tc.MemoryPool() as pool:
-        yield pool
-        if not pool.closed:
-            pool.check()
+    """A pool of its own, whose metadata is walked after the test; the global pool stays the default."""
+    pool = tc.MemoryPool()
+    yield pool
+    if not pool.closed:
+        pool.check()
+    pool.close()
 
 
 @pytest.fixture

@@ -17,6 +17,11 @@ BACKENDS = {
     "cpu": lambda: tc.MemoryPool(device="cpu"),
     "cpu over a fake with real memory": lambda: tc.MemoryPool(device="cpu", upstream=tc.FakeUpstream("os")),
     "cpu over made-up addresses": lambda: tc.MemoryPool(device="cpu", upstream=tc.FakeUpstream(None)),
+    "cuda over a fake device (made-up addresses)": lambda: tc.MemoryPool(device="cuda:1", upstream="fake"),
+    "cuda over a fake device of poor alignment (made-up addresses)": lambda: tc.MemoryPool(
+        device="cuda", upstream=tc.FakeDeviceUpstream(alignment=512)
+    ),
+    "pinned over a fake device": lambda: tc.MemoryPool(device="pinned", upstream="fake"),
 }
 SIZES = [0, 1, 63, 64, 65, 1000, 4096, 80_000, 1 << 20, 5 << 20]
 
@@ -85,7 +90,7 @@ def test_everything_goes_back_upstream(name: str) -> None:
         pool.trim()
         assert pool.total_capacity == 0
         upstream = pool.upstream
-    if isinstance(upstream, tc.FakeUpstream):
+    if isinstance(upstream, (tc.FakeUpstream, tc.FakeDeviceUpstream)):
         assert (upstream.counts.live_bytes, upstream.counts.errors) == (0, 0)
 
 
@@ -171,8 +176,7 @@ def test_the_cpu_is_a_device_and_the_first() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cuda", "no CUDA backend; use device='cpu'"),
-        ("tpu:3", "no device kind 'tpu'; known here: cpu"),
+        ("tpu:3", "no device kind 'tpu'; known here: cpu, cuda, pinned"),
         ("cpu:1", "cpu has 1, numbered from 0"),
     ],
 )

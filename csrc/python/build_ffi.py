@@ -1,7 +1,7 @@
 """Write the C source of `tensorcore._core` from the preprocessed headers; called by the CMakeLists.txt beside this file.
 
 What this file adds to the headers is only what the preprocessor takes away or C cannot say: the integer macros, whose values the C
-compiler then fills in, and the two callbacks that Python implements.
+compiler then fills in, and the callbacks that Python implements.
 """
 
 import argparse
@@ -14,6 +14,13 @@ from cffi import FFI
 CALLBACKS = """
 extern "Python" int tensorcore_on_out_of_memory(tc_pool *, size_t, int, void *);
 extern "Python" void tensorcore_on_watermark(tc_pool *, double, void *);
+extern "Python+C" void *tensorcore_upstream_allocate(void *, size_t, size_t);
+extern "Python+C" int tensorcore_upstream_deallocate(void *, void *);
+extern "Python+C" void *tensorcore_event_record(void *, uintptr_t);
+extern "Python+C" int tensorcore_event_query(void *, void *);
+extern "Python+C" int tensorcore_event_destroy(void *, void *);
+extern "Python+C" int tensorcore_stream_wait(void *, uintptr_t, void *);
+extern "Python+C" int tensorcore_synchronize(void *);
 """
 
 INTEGER_MACRO = re.compile(r"^#define (TC_[A-Z0-9_]+) +(?:0x)?[0-9]", re.MULTILINE)

@@ -98,9 +98,10 @@ static void holder_dealloc(PyObject *self) {
 
 static int holder_getbuffer(PyObject *self, Py_buffer *view, int flags) {
   PyObject *array = ((holder *)self)->array;
-  if (array != NULL) return PyObject_GetBuffer(array, view, flags); /* the view refers to the array, which releases it */
+  if (array != NULL && PyObject_CheckBuffer(array)) return PyObject_GetBuffer(array, view, flags); /* the array releases the view */
   view->obj = NULL;
-  PyErr_SetString(PyExc_BufferError, "this object holds no array");
+  PyErr_SetString(PyExc_BufferError, array == NULL ? "this object holds no array"
+                                                   : "this tensor's memory is on a device, where the CPU can't read it: copy it with cpu()");
   return -1;
 }
 

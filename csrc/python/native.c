@@ -12,8 +12,7 @@ int tci_expect(const char *function, Py_ssize_t given, Py_ssize_t expected) {
   return -1;
 }
 
-/* A size in bytes; -1 with a Python error set. */
-static Py_ssize_t size_argument(PyObject *object) {
+Py_ssize_t tci_size_argument(PyObject *object) {
   Py_ssize_t nbytes = PyNumber_AsSsize_t(object, PyExc_OverflowError);
   if (nbytes < 0 && !PyErr_Occurred()) PyErr_Format(PyExc_ValueError, "a size is at least 0 bytes, not %zd", nbytes);
   return nbytes < 0 ? -1 : nbytes;
@@ -24,7 +23,7 @@ static PyObject *native_allocate(PyObject *module, PyObject *const *arguments, P
   (void)module;
   tc_pool *pool;
   Py_ssize_t nbytes;
-  if (tci_expect("allocate", count, 2) < 0 || tci_pool_argument(arguments[0], &pool) < 0 || (nbytes = size_argument(arguments[1])) < 0)
+  if (tci_expect("allocate", count, 2) < 0 || tci_pool_argument(arguments[0], &pool) < 0 || (nbytes = tci_size_argument(arguments[1])) < 0)
     return NULL;
   tci_call_begin(1);
   void *block = pool == NULL ? NULL : tc_pool_alloc(pool, (size_t)nbytes);
@@ -44,7 +43,7 @@ static PyObject *native_deallocate(PyObject *module, PyObject *const *arguments,
   if (address == NULL && PyErr_Occurred()) return NULL;
   if (pool == NULL) return PyLong_FromLong(TC_CLOSED);
   int sized = arguments[2] != Py_None;
-  Py_ssize_t nbytes = sized ? size_argument(arguments[2]) : 0;
+  Py_ssize_t nbytes = sized ? tci_size_argument(arguments[2]) : 0;
   if (nbytes < 0) return NULL;
   tci_call_begin(1);
   tc_status status = sized ? tc_pool_free_sized(pool, address, (size_t)nbytes) : tc_pool_free(pool, address);
@@ -86,6 +85,11 @@ static PyMethodDef native_methods[] = {
     {"pool_close", tci_pool_close, METH_O, "pool_close(pool) -> the address it had"},
     {"pool_address", tci_pool_address, METH_O, "pool_address(pool) -> address, 0 where closed"},
     {"measure_thread", native_measure_thread, METH_O, "measure_thread(pool) -> (in, out, peak, allocations, deallocations) or None"},
+    {"allocate_on", FAST(tci_allocate_on), METH_FASTCALL, "allocate_on(pool, nbytes, stream) -> address, 0 where the pool refused"},
+    {"deallocate_on", FAST(tci_deallocate_on), METH_FASTCALL, "deallocate_on(pool, address, nbytes or None, stream) -> status"},
+    {"block", FAST(tci_block_make), METH_FASTCALL, "block(pool, nbytes, stream) -> Block, None where the pool refused"},
+    {"dlpack_export", tci_dlpack_export, METH_VARARGS, "dlpack_export(owner, address, shape, strides, type, device, ...) -> capsule"},
+    {"dlpack_import", tci_dlpack_import, METH_O, "dlpack_import(capsule) -> owner, description; the capsule is used up"},
     {"array_layout_matches", native_layout_matches, METH_NOARGS, "array_layout_matches() -> whether empty and zeros suit this NumPy"},
     {"hook_attach", tci_hook_attach, METH_O, "hook_attach(repoint) -> None"},
     {"hook_set_pool", tci_hook_set_pool, METH_O, "hook_set_pool(pool or None) -> None"},
@@ -105,9 +109,11 @@ static struct PyModuleDef native_module = {
 static int add_objects(PyObject *module) {
   PyObject *holder = tci_holder_setup();
   PyObject *pool_handle = tci_pool_handle_setup();
+  PyObject *block = tci_block_setup();
   PyObject *capsule = tci_capi_setup();
-  int failed = holder == NULL || pool_handle == NULL || capsule == NULL || PyModule_AddObjectRef(module, "ArrayHolder", holder) < 0 ||
-               PyModule_AddObjectRef(module, "PoolHandle", pool_handle) < 0 || PyModule_AddObjectRef(module, "C_API", capsule) < 0;
+  int failed = holder == NULL || pool_handle == NULL || block == NULL || capsule == NULL ||
+               PyModule_AddObjectRef(module, "ArrayHolder", holder) < 0 || PyModule_AddObjectRef(module, "PoolHandle", pool_handle) < 0 ||
+               PyModule_AddObjectRef(module, "Block", block) < 0 || PyModule_AddObjectRef(module, "C_API", capsule) < 0;
   Py_XDECREF(holder);
   Py_XDECREF(capsule);
   return failed ? -1 : 0;

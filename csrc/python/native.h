@@ -85,6 +85,28 @@ PyObject *tci_array_make(PyObject *pool, PyObject *shape, PyObject *dtype, int z
 PyObject *tci_array_empty(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_array_zeros(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
+/* ---- ordered.c: blocks of stream-ordered pools ----------------------------------------------------------------------------------- */
+
+PyObject *tci_block_setup(void); /* the type, a borrowed reference; NULL with a Python error set */
+PyObject *tci_allocate_on(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_deallocate_on(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_block_make(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---- _core.c, generated: what Python implements of an upstream; called by upstream.c alone -------------------------------------------- */
+
+void *tensorcore_upstream_allocate(void *context, size_t nbytes, size_t alignment); /* NULL: refused */
+int tensorcore_upstream_deallocate(void *context, void *address);
+void *tensorcore_event_record(void *context, uintptr_t stream); /* NULL: failed */
+int tensorcore_event_query(void *context, void *event);         /* 1: passed, 0: not yet, -1: failed */
+int tensorcore_event_destroy(void *context, void *event);
+int tensorcore_stream_wait(void *context, uintptr_t stream, void *event); /* 0, or -1 */
+int tensorcore_synchronize(void *context);                                /* 0, or -1 */
+
+/* ---- dlpack.c: capsules of DLPack ------------------------------------------------------------------------------------------------ */
+
+PyObject *tci_dlpack_export(PyObject *module, PyObject *arguments);
+PyObject *tci_dlpack_import(PyObject *module, PyObject *capsule);
+
 /* ---- holder.c: the base type of Tensor ------------------------------------------------------------------------------------------- */
 
 PyObject *tci_holder_setup(void); /* the type, a new reference; NULL with a Python error set */
@@ -125,6 +147,7 @@ PyObject *tci_capi_forget_global_pool(PyObject *module, PyObject *unused);
 
 /* ---- native.c: the module, and argument checks ---------------------------------------------------------------------------------------- */
 
+Py_ssize_t tci_size_argument(PyObject *object);                               /* bytes; -1 with a Python error set */
 int tci_expect(const char *function, Py_ssize_t given, Py_ssize_t expected); /* 0, or -1 with a TypeError set */
 
 #endif /* TENSORCORE_NATIVE_H */
