@@ -205,7 +205,7 @@ def test_an_exception_on_its_way_survives_a_block_that_it_drops(runtime: Runtime
 
     before = runtime.calls.count("eventRecord")
     with pytest.raises(KeyError, match="'on its way'"):
-        print(recorded(), {}["on its way"])
+        print(recorded(), dict[str, int]()["on its way"])
     assert (runtime.calls.count("eventRecord"), pool.statistics.pending.current) == (before + 1, 8192)
     runtime.run()
     pool.close()
