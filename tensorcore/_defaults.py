@@ -142,3 +142,12 @@ def renew_short_way() -> None:
         short_pool = pool if short else None
         if arrays_can_own_blocks:
             native.set_default_pool(short_pool)
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: another thread of the parent may have held the lock, and is not here to release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from ._backend import Device, find_backend
+from ._backend import Device, backend_of, find_backend
+from ._fake_device import FakeDeviceUpstream
 from ._lib import lib
 from ._units import parse_size
 
@@ -35,11 +36,21 @@ def parse_limit(limit: SupportsIndex | str | float | None, where: Device, upstre
     if isinstance(limit, float):
         if not 0 < limit <= 1:
             raise ValueError(f"a limit as a fraction is above 0 and at most 1, not {limit!r}; bytes are an integer or a string")
-        return max(1, int(limit * (upstream.capacity or find_backend(where.kind).memory(where.index))))
+        return max(1, int(limit * _memory_behind(where, upstream)))
     nbytes = parse_size(limit, "a limit")
     if nbytes == 0:
         raise ValueError("a limit is above 0 bytes; None means no limit")
     return nbytes
+
+
+def _memory_behind(where: Device, upstream: Upstream) -> int:
+    """Return the bytes of which a limit may be a fraction."""
+    if upstream.capacity is not None:
+        return upstream.capacity
+    if isinstance(upstream, FakeDeviceUpstream) and not upstream.host_memory:
+        raise ValueError("a limit as a fraction needs a fake device with a capacity: FakeDeviceUpstream(capacity=...)")
+    backend = backend_of(where.kind) if upstream.host_memory else find_backend(where.kind)
+    return backend.memory(where.index)
 
 
 def parse_decay(seconds: float | None) -> float:

@@ -22,7 +22,6 @@ from ._errors import DeviceMismatchError, DeviceUnavailableError
 from ._global import current_pool
 from ._interfaces import require_host
 from ._lib import native
-from ._streams import stream_handle
 from ._transfer import copy_into_pool, new_array, record_use
 
 if TYPE_CHECKING:
@@ -241,7 +240,7 @@ class Tensor(DLPack):
         """
         if not isinstance(self._array, DeviceArray):
             raise DeviceMismatchError(f"a tensor on {self.device} is not used on streams: record_stream is for a device's")
-        record_use(self._array, stream_handle(stream))
+        record_use(self._array, self._array.memory.upstream.stream(stream))
 
     def _view(self, array: Array | DeviceArray) -> Self:
         return native.holder(type(self), array, self._pool)

@@ -195,6 +195,10 @@ def test_a_limit_can_be_a_fraction_of_the_device() -> None:
         assert pool.limit == 32 * MIB
         pool.limit = "8MiB"
         assert pool.limit == 8 * MIB
+    with pytest.raises(ValueError, match="needs a fake device with a capacity"):
+        tc.MemoryPool(device="cuda:0", upstream="fake", limit=0.5)
+    with tc.MemoryPool(device="pinned", upstream="fake", limit=0.5) as pool, tc.MemoryPool(limit=0.5) as host:
+        assert pool.limit == host.limit
 
 
 def test_out_of_memory_climbs_the_ladder_and_then_says_what_there_was(device: tc.FakeDeviceUpstream) -> None:

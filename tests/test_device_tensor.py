@@ -394,6 +394,15 @@ def test_zeros_on_a_device_are_cleared_there() -> None:
         del tensor
 
 
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("stream", "error"), [("s", TypeError), (-1, ValueError)])
+def test_what_is_no_stream_is_not_recorded(stream: Any, error: type[Exception]) -> None:
+    """With the same errors as by a pool."""
+    tensor = tc.Tensor(3, device="cuda")
+    with pytest.raises(error, match="a stream"):
+        tensor.record_stream(stream)
+
+
 def test_a_further_stream_keeps_the_block(device: tc.FakeDeviceUpstream) -> None:
     """record_stream of a tensor, or of a view of it."""
     pool = tc.get_global_memory_pool("cuda")
