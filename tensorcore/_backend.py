@@ -7,6 +7,7 @@ pool.
 
 from __future__ import annotations
 
+import functools
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -136,15 +137,17 @@ def device(name: str | Device) -> Device:
 
 def parse_device(name: str | Device) -> Device:
     """Return the device that a name means, usable or not; its kind is known."""
-    if isinstance(name, Device):
-        where = name
-    else:
-        match = _DEVICE_NAME.fullmatch(name)
-        if match is None:
-            raise ValueError(f"a device is named like 'cpu' or 'cuda:1', not {name!r}")
-        where = Device(match[1], int(match[2] or 0))
+    where = name if isinstance(name, Device) else _parse(name)
     backend_of(where.kind)
     return where
+
+
+@functools.lru_cache(64)
+def _parse(name: str) -> Device:
+    match = _DEVICE_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"a device is named like 'cpu' or 'cuda:1', not {name!r}")
+    return Device(match[1], int(match[2] or 0))
 
 
 def find_upstream(upstream: Upstream | str | None, where: Device) -> Upstream:

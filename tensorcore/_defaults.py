@@ -104,7 +104,15 @@ def leave_pool(pool: MemoryPool) -> bool:
 
 def scoped_pool(where: Device) -> MemoryPool | None:
     """Return the pool of the innermost scope for a device in this context; None where there is none, or it was closed."""
-    return next((pool for pool in reversed(_scoped_pools.get()) if pool.device == where and not pool.closed), None)
+    for pool in reversed(_scoped_pools.get()):
+        if (pool.device is where or pool.device == where) and not pool.closed:
+            return pool
+    return None
+
+
+def any_scope() -> bool:
+    """Return whether a scope is active in any context."""
+    return _scopes != 0
 
 
 def set_default(where: Device, pool: MemoryPool | None) -> MemoryPool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from ._backend import Device, parse_device
-from ._defaults import get_default_device, scoped_pool, set_default
+from ._defaults import any_scope, get_default_device, scoped_pool, set_default
 from ._pool import MemoryPool
 from ._registry import defaults
 
@@ -44,6 +44,8 @@ def current_pool(device: str | Device | None = None) -> MemoryPool:
     DeviceUnavailableError
         The device has no pool yet and is not usable here; the message says why and what to do.
     """
+    if isinstance(device, str) and device in defaults and not any_scope():
+        return get_global_memory_pool(device)
     where = get_default_device() if device is None else parse_device(device)
     return scoped_pool(where) or get_global_memory_pool(where)
 
