@@ -147,7 +147,7 @@ class DeviceArray:
 
     def select(self, key: Any) -> DeviceArray:
         """Return a new array, in memory of CuPy's, of what index arrays and masks select."""
-        found = self.compute(lambda array: array[_as_cupy(key)])
+        found = self.compute(lambda array: array[_as_cupy(key)].copy())
         memory = DeviceMemory(found.data.ptr, found.nbytes, found, self.memory.upstream, self.memory.index)
         return wrap_device_memory(memory, (found.data.ptr, found.shape, found.dtype, found.strides))
 
@@ -163,6 +163,8 @@ class DeviceArray:
         """Set the elements that a key selects to a number or to an array of the same device."""
         if self.read_only:
             raise ValueError("this device memory is read-only, as the library that it is from said: copy the tensor first")
+        if isinstance(value, DeviceArray) and np.may_share_memory(self._layout, value._layout):
+            value = value.apart()  # as NumPy does: elements are read before any is written over
         target = self.view(key) if is_basic(key) else None
         if target is not None and isinstance(value, DeviceArray) and target._is_copy_of_bytes(value):
             stream = self.memory.upstream.current_stream()
@@ -175,6 +177,15 @@ class DeviceArray:
             self._require_same_device(value)
             operand = value.cupy() if isinstance(value, DeviceArray) else value
             self.compute(lambda array: operator.setitem(array, _as_cupy(key), operand))
+
+    def apart(self) -> DeviceArray:
+        """Return a copy in memory of its own, of the same pool where there is one, else of CuPy's."""
+        owner = self.memory.owner
+        copy = make_device_array(owner.pool, self.shape, self.dtype) if isinstance(owner, native.Block) else None
+        if copy is None:
+            return self.select(...)
+        copy.assign(..., self)
+        return copy
 
     def _is_copy_of_bytes(self, value: DeviceArray) -> bool:
         """Return whether setting this array to `value` is a plain copy of bytes on one device."""

@@ -53,7 +53,7 @@ def _to_device(array: HostArray, pool: MemoryPool, *, blocking: bool) -> DeviceA
     stream = upstream.current_stream()
     source = np.ascontiguousarray(array) if blocking else _pin(array, pool.device.index)
     upstream.write(target.ptr, source.ctypes.data, target.nbytes, stream)
-    if blocking or not _hold(source, pool, stream):
+    if blocking or not _hold(source, pool.device.index, stream):
         upstream.wait_for(stream)
     return target
 
@@ -68,19 +68,19 @@ def _pin(array: HostArray, index: int) -> HostArray:
     return pinned
 
 
-def _hold(array: HostArray, pool: MemoryPool, stream: int) -> bool:
+def _hold(array: HostArray, index: int, stream: int) -> bool:
     """Keep the pinned block of an array, once freed, until what a stream of a device was given is done; False where that failed."""
     address = array.ctypes.data
     block = find_block(address)
     owner = pools.get(address_of(block.pool))
-    if owner is None:
+    if owner is None or owner.device != Device("pinned", index):
         return False
     owner.upstream.used_on(stream, address, array.nbytes)
     try:
         owner.record_stream(address_of(block.start), stream)
     except TensorCoreError:
         return False
-    return pool.device.index == owner.device.index
+    return True
 
 
 def _to_host(array: DeviceArray, pool: MemoryPool, *, blocking: bool) -> tuple[HostArray, MemoryPool]:
@@ -93,7 +93,7 @@ def _to_host(array: DeviceArray, pool: MemoryPool, *, blocking: bool) -> tuple[H
     stream = memory.upstream.current_stream()
     source = array if array.contiguous else compact(array, current_pool(Device("cuda", memory.index)))
     memory.upstream.read(target.ctypes.data, source.ptr, source.nbytes, stream)
-    if blocking or not _hold(target, current_pool(Device("cuda", memory.index)), stream):
+    if blocking or not _hold(target, memory.index, stream):
         memory.upstream.wait_for(stream)
     return target, pool
 

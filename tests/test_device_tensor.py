@@ -384,6 +384,33 @@ def test_tensors_on_a_device_are_copied_compared_and_pickled() -> None:
 
 
 @pytest.mark.usefixtures("machine")
+def test_an_overlapping_assignment_reads_before_it_writes() -> None:
+    """As in NumPy; the block in between goes back."""
+    model = np.arange(1000.0)
+    there = tc.asarray(model).cuda()
+    there[1:] = there[:-1]
+    model[1:] = model[:-1]
+    there[:500] = there[500:]
+    model[:500] = model[500:]
+    assert there.tolist() == model.tolist()
+    assert tc.get_global_memory_pool("cuda").statistics.requested.current == 8000
+
+
+def test_a_copy_that_can_not_be_recorded_is_waited_for(machine: RuntimeDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the pinned memory of another device, or where recording fails: the block would be free too early."""
+    there = tc.full((1000,), 3.0).cuda()
+    waits = machine.calls.count("streamSynchronize")
+    assert there.to("pinned:1", non_blocking=True).tolist() == [3] * 1000
+
+    def refuse(self: tc.MemoryPool, address: int, stream: object = None) -> None:
+        raise tc.InvalidFreeError(f"{self} {address} {stream}")
+
+    monkeypatch.setattr(tc.MemoryPool, "record_stream", refuse)
+    assert there.cpu(non_blocking=True).tolist() == [3] * 1000
+    assert machine.calls.count("streamSynchronize") - waits == 2
+
+
+@pytest.mark.usefixtures("machine")
 def test_zeros_on_a_device_are_cleared_there() -> None:
     """A recycled block too."""
     for _ in range(2):

@@ -163,6 +163,9 @@ def test_elements_are_used_on_the_card(cupy: Any) -> None:
     x[1] = 7
     x[2] = x[3]
     assert (x[1, 5].item(), x[2].tolist()) == (7, model[3].tolist())
+    x[1:] = x[:-1]
+    x[::-1] = x
+    assert x[0].tolist() == model[3].tolist()
     x.fill(2)
     assert float(x.cupy().sum()) == 48
     assert tc.zeros(5, device="cuda").tolist() == [0] * 5
