@@ -65,7 +65,7 @@ class Backend(ABC):
 
     @abstractmethod
     def upstream(self, index: int, name: str | None = None) -> Upstream:
-        """Return where pools on a device get their segments; `name` is one of `upstreams`, None the device's own.
+        """Return where pools on a device get their segments; `name` is one of `upstreams`; without it the device's own.
 
         A fake is handed out for any index, whether the kind is usable here or not.
         """
@@ -162,11 +162,13 @@ def find_upstream(upstream: Upstream | str | None, where: Device) -> Upstream:
     """
     backend = backend_of(where.kind)
     if isinstance(upstream, str) and upstream not in backend.upstreams:
-        names = ", ".join(repr(name) for name in backend.upstreams)
-        raise ValueError(f"upstream on {where} is None, {names} or an Upstream, not {upstream!r}")
-    if upstream is None or (isinstance(upstream, str) and upstream != "fake"):
+        names = ", ".join(["None", *map(repr, backend.upstreams)])
+        raise ValueError(f"upstream on {where} is {names} or an Upstream, not {upstream!r}")
+    if upstream is None:
         device(where)
-        return backend.upstream(where.index, upstream)
+        return backend.upstream(where.index)
+    if isinstance(upstream, str) and upstream != "fake":
+        device(where)
     found = backend.upstream(where.index, upstream) if isinstance(upstream, str) else upstream
     if not isinstance(found, Upstream):
         raise ValueError(f"upstream is None, a name or an Upstream, not {upstream!r}")
