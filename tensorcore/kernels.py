@@ -1,0 +1,300 @@
+"""Array operations on the GPU by the kernels of cuda/: ``vectorized_add`` and its family, fill, copy, reductions, guard regions.
+
+    from tensorcore import kernels
+
+    kernels.vectorized_add(a, b, out=c)            # a, b, c: CuPy arrays, or anything with __cuda_array_interface__
+
+Elements are float16, bfloat16 (the dtype of the package ml_dtypes), float32 or float64; shapes and dtypes are equal, nothing is
+broadcast or cast. Any strides are right; dense arrays of one order are fast (one pass at the memory's speed). An `out` that
+overlaps an input acts as if the inputs had been read first. Calls go to CuPy's current stream and wait for nothing, but those that
+return figures of the host (`check_pattern`, `check_guards`).
+
+Every function raises `DeviceUnavailableError` where no GPU is usable, TypeError for an array that is not in device memory or whose
+dtype has no kernel, and ValueError where shapes, dtypes or devices differ or an element lies unaligned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
+
+import numpy as np
+
+from ._kernel_copies import copy_operand
+from ._kernel_operands import dense_order, find_suffix, is_same_memory, may_overlap, require_alike, require_target
+from ._kernels import BLOCK, find_launcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._kernel_operands import Operand, Order
+    from ._kernels import Launcher
+
+__all__ = [
+    "GUARD",
+    "POISON",
+    "check_guards",
+    "check_pattern",
+    "fill_pattern",
+    "set_guards",
+    "vectorized_add",
+    "vectorized_axpy",
+    "vectorized_copy",
+    "vectorized_divide",
+    "vectorized_dot",
+    "vectorized_fill",
+    "vectorized_fma",
+    "vectorized_max",
+    "vectorized_min",
+    "vectorized_multiply",
+    "vectorized_scale",
+    "vectorized_subtract",
+    "vectorized_sum",
+]
+
+POISON = b"\xfb\xff"
+"""What freed memory is filled with: a NaN as float16, bfloat16, float32 and float64, and no address."""
+
+GUARD = b"\xa5\x5a\xc3\x3c\x96\x69\xf0\x0f"
+"""What guard regions hold."""
+
+_PATTERN_BYTES = 16
+_INTACT = (1 << 64) - 1
+_MOST_PARTIAL_RESULTS = 1024  # one block joins them
+
+
+# ---- element by element ---------------------------------------------------------------------------------------------------------
+
+
+def vectorized_add(a: Any, b: Any, out: Any = None) -> Any:
+    """Return a + b, in `out` where it is given, else in a new array."""
+    return _map("add", (a, b), out)
+
+
+def vectorized_subtract(a: Any, b: Any, out: Any = None) -> Any:
+    """Return a - b, in `out` where it is given, else in a new array."""
+    return _map("subtract", (a, b), out)
+
+
+def vectorized_multiply(a: Any, b: Any, out: Any = None) -> Any:
+    """Return a * b, in `out` where it is given, else in a new array."""
+    return _map("multiply", (a, b), out)
+
+
+def vectorized_divide(a: Any, b: Any, out: Any = None) -> Any:
+    """Return a / b, in `out` where it is given, else in a new array."""
+    return _map("divide", (a, b), out)
+
+
+def vectorized_fma(a: Any, b: Any, c: Any, out: Any = None) -> Any:
+    """Return a * b + c, rounded once (for 16-bit elements: computed in float32, then rounded to the type)."""
+    return _map("fma", (a, b, c), out)
+
+
+def vectorized_scale(alpha: SupportsFloat, x: Any, out: Any = None) -> Any:
+    """Return alpha * x; alpha is a float64 for float64 elements, else a float32."""
+    return _map("scale", (x,), out, alpha)
+
+
+def vectorized_axpy(alpha: SupportsFloat, x: Any, y: Any, out: Any = None) -> Any:
+    """Return alpha * x + y, rounded as by `vectorized_fma`; alpha as for `vectorized_scale`."""
+    return _map("axpy", (x, y), out, alpha)
+
+
+def vectorized_copy(source: Any, out: Any = None) -> Any:
+    """Return a copy of an array of any dtype and strides, in `out` where it is given, else in a new array in C order."""
+    launcher = find_launcher()
+    taken = launcher.operand(source)
+    if out is None:
+        return _dense_copy(launcher, taken).owner
+    result = launcher.operand(out)
+    require_alike([taken, result])
+    require_target(result)
+    copy_operand(launcher, _dense_copy(launcher, taken) if may_overlap(taken, result) else taken, result)
+    return out
+
+
+def vectorized_fill(out: Any, value: Any) -> Any:
+    """Set every element of an array of any dtype and strides to `value`, which is cast to the dtype; return the array."""
+    launcher = find_launcher()
+    result = launcher.operand(out)
+    element = np.asarray(value, result.dtype)
+    if element.shape != ():
+        raise ValueError(f"an array is filled with one value, not with an array of shape {element.shape}")
+    if dense_order([result]) and _PATTERN_BYTES % result.dtype.itemsize == 0:
+        _fill(launcher, result.address, result.nbytes, element.tobytes(), result.device)
+    else:
+        one = launcher.operand(launcher.upload(element.reshape(1), result.device))
+        copy_operand(launcher, one._replace(shape=result.shape, strides=(0,) * len(result.shape)), result)
+    return out
+
+
+def _map(name: str, inputs: tuple[Any, ...], out: Any, alpha: SupportsFloat | None = None) -> Any:
+    launcher = find_launcher()
+    operands = [launcher.operand(array) for array in inputs]
+    if out is None:
+        require_alike(operands)
+        return _map_new(launcher, name, operands, alpha).owner
+    result = launcher.operand(out)
+    require_alike([*operands, result])
+    require_target(result)
+    in_the_way = any(may_overlap(operand, result) and not is_same_memory(operand, result) for operand in operands)
+    if in_the_way or dense_order([*operands, result]) is None:
+        copy_operand(launcher, _map_new(launcher, name, operands, alpha), result)
+    else:
+        _launch_map(launcher, name, operands, result, alpha)
+    return out
+
+
+def _map_new(launcher: Launcher, name: str, operands: list[Operand], alpha: SupportsFloat | None) -> Operand:
+    """Return the result in a new array, in the order of the operands where they have one."""
+    find_suffix(operands)  # before any copy
+    operands, order = _dense(launcher, operands)
+    first = operands[0]
+    result = launcher.operand(launcher.empty(first.shape, first.dtype, first.device, order))
+    _launch_map(launcher, name, operands, result, alpha)
+    return result
+
+
+def _launch_map(launcher: Launcher, name: str, operands: list[Operand], result: Operand, alpha: SupportsFloat | None) -> None:
+    suffix = find_suffix([*operands, result])
+    scalars = [] if alpha is None else [np.float64(alpha) if suffix == "f64" else np.float32(alpha)]
+    addresses = [np.uint64(operand.address) for operand in (*operands, result)]
+    if result.size:
+        blocks = _blocks_for(launcher, result.nbytes, result.device)
+        launcher.launch(f"{name}_{suffix}", blocks, [np.uint64(result.size), *scalars, *addresses], result.device)
+
+
+# ---- reductions -----------------------------------------------------------------------------------------------------------------
+
+
+def vectorized_sum(x: Any) -> Any:
+    """Return the sum of all elements as an array of no dimension; float32 and float64 add up in float64, the others in float32."""
+    return _reduce("sum", (x,))
+
+
+def vectorized_dot(x: Any, y: Any) -> Any:
+    """Return the sum of x * y over all elements, added up as by `vectorized_sum`."""
+    return _reduce("dot", (x, y))
+
+
+def vectorized_min(x: Any) -> Any:
+    """Return the least element as an array of no dimension, NaN where there is one; ValueError without elements."""
+    return _reduce("min", (x,))
+
+
+def vectorized_max(x: Any) -> Any:
+    """Return the greatest element as an array of no dimension, NaN where there is one; ValueError without elements."""
+    return _reduce("max", (x,))
+
+
+def _reduce(name: str, inputs: tuple[Any, ...]) -> Any:
+    launcher = find_launcher()
+    operands = [launcher.operand(array) for array in inputs]
+    require_alike(operands)
+    suffix = find_suffix(operands)
+    if operands[0].size == 0 and name in ("min", "max"):
+        raise ValueError(f"an array of shape {operands[0].shape} has no {name}: it has no element")
+    operands, _ = _dense(launcher, operands)
+    first = operands[0]
+    blocks = min(_blocks_for(launcher, first.nbytes, first.device), _MOST_PARTIAL_RESULTS) if first.size else 0
+    sums = np.dtype("f4" if suffix in ("f16", "bf16") else "f8")
+    partial = launcher.operand(launcher.empty((max(1, blocks),), sums, first.device))
+    result = launcher.operand(launcher.empty((), first.dtype, first.device))
+    if blocks:
+        addresses = [np.uint64(operand.address) for operand in (*operands, partial)]
+        launcher.launch(f"{name}_{suffix}", blocks, [np.uint64(first.size), *addresses], first.device)
+    finish = [np.uint64(blocks), np.uint64(partial.address), np.uint64(result.address)]
+    launcher.launch(f"finish_{'sum' if name == 'dot' else name}_{suffix}", 1, finish, first.device)
+    return result.owner
+
+
+# ---- memory by address: for pools -----------------------------------------------------------------------------------------------
+
+
+def fill_pattern(address: int, nbytes: SupportsIndex, pattern: bytes = POISON, *, device: int | None = None) -> None:
+    """Fill `nbytes` bytes with a pattern of 1, 2, 4, 8 or 16 bytes, repeated from the address on; None: the current device."""
+    launcher = find_launcher()
+    _fill(launcher, address, int(nbytes), pattern, _device(launcher, device))
+
+
+def check_pattern(address: int, nbytes: SupportsIndex, pattern: bytes = POISON, *, device: int | None = None) -> int | None:
+    """Return the offset of the first byte that differs from the pattern, None where none does; waits for the stream."""
+    launcher, size = find_launcher(), int(nbytes)
+    where, low, high = _device(launcher, device), *_words(pattern)
+    foreign = launcher.operand(launcher.upload(np.array([_INTACT], "u8"), where))
+    arguments = [np.uint64(size), low, high, np.uint64(address), np.uint64(foreign.address)]
+    launcher.launch("check_pattern", _blocks_for(launcher, size, where), arguments, where)
+    return _offset(launcher.download(foreign.owner)[0])
+
+
+def set_guards(regions: Sequence[tuple[int, int]], pattern: bytes = GUARD, *, device: int | None = None) -> None:
+    """Fill each guard region, an address and its bytes, with the pattern; all in one launch."""
+    launcher = find_launcher()
+    where = _device(launcher, device)
+    if regions:
+        _launch_guards(launcher, "set_guards", regions, pattern, where)
+
+
+def check_guards(regions: Sequence[tuple[int, int]], pattern: bytes = GUARD, *, device: int | None = None) -> list[int | None]:
+    """Return for each guard region the offset of the first byte that was overwritten, None where none was; waits for the stream."""
+    launcher = find_launcher()
+    where = _device(launcher, device)
+    if not regions:
+        return []
+    foreign = launcher.operand(launcher.upload(np.full(len(regions), _INTACT, "u8"), where))
+    _launch_guards(launcher, "check_guards", regions, pattern, where, np.uint64(foreign.address))
+    return [_offset(offset) for offset in launcher.download(foreign.owner)]
+
+
+def _launch_guards(
+    launcher: Launcher, kernel: str, regions: Sequence[tuple[int, int]], pattern: bytes, device: int, *more: np.uint64
+) -> None:
+    starts, sizes = (launcher.operand(launcher.upload(np.array([region[i] for region in regions], "u8"), device)) for i in (0, 1))
+    low, high = _words(pattern)
+    arguments = [np.uint64(len(regions)), low, high, np.uint64(starts.address), np.uint64(sizes.address), *more]
+    launcher.launch(kernel, min(len(regions), launcher.max_blocks(device)), arguments, device)
+
+
+def _fill(launcher: Launcher, address: int, nbytes: int, pattern: bytes, device: int) -> None:
+    low, high = _words(pattern)
+    if nbytes:
+        arguments = [np.uint64(nbytes), low, high, np.uint64(address)]
+        launcher.launch("fill_pattern", _blocks_for(launcher, nbytes, device), arguments, device)
+
+
+def _words(pattern: bytes) -> tuple[np.uint64, np.uint64]:
+    """Return a pattern, repeated to 16 bytes, as the two words that kernels take."""
+    if not pattern or _PATTERN_BYTES % len(pattern):
+        raise ValueError(f"a pattern has 1, 2, 4, 8 or 16 bytes, not {len(pattern)}")
+    low, high = np.frombuffer(pattern * (_PATTERN_BYTES // len(pattern)), "<u8")
+    return low, high
+
+
+def _offset(found: np.uint64) -> int | None:
+    return None if found == _INTACT else int(found)
+
+
+def _device(launcher: Launcher, device: int | None) -> int:
+    return launcher.current_device() if device is None else device
+
+
+# ---- what the functions share ---------------------------------------------------------------------------------------------------
+
+
+def _dense_copy(launcher: Launcher, operand: Operand) -> Operand:
+    copy = launcher.operand(launcher.empty(operand.shape, operand.dtype, operand.device))
+    copy_operand(launcher, operand, copy)
+    return copy
+
+
+def _dense(launcher: Launcher, operands: list[Operand]) -> tuple[list[Operand], Order]:
+    """Return the operands without gaps and in one order: themselves where they are so, else with copies in C order."""
+    order = dense_order(operands)
+    if order is not None:
+        return operands, order
+    return [operand if dense_order([operand]) == "C" else _dense_copy(launcher, operand) for operand in operands], "C"
+
+
+def _blocks_for(launcher: Launcher, nbytes: int, device: int) -> int:
+    """Return the blocks for so many bytes at 16 a thread, at most as many as the device holds at a time."""
+    return max(1, min(-(-nbytes // (_PATTERN_BYTES * BLOCK)), launcher.max_blocks(device)))
