@@ -18,7 +18,6 @@ import pytest
 
 import tensorcore as tc
 from tensorcore import _kernels, kernels
-from tensorcore._kernel_copies import make_layout, merge
 from tensorcore._kernel_operands import Operand
 
 if TYPE_CHECKING:
@@ -332,21 +331,6 @@ def test_a_copy_upon_itself_acts_as_if_it_were_read_first() -> None:
     a = np.arange(1000, dtype="f8")
     kernels.vectorized_copy(a[::-1], a)
     assert (a == np.arange(1000)[::-1]).all()
-
-
-def test_dimensions_that_follow_each_other_are_one() -> None:
-    """A contiguous array of any shape is one run of bytes; a gap keeps two dimensions apart; an extent of 1 counts for nothing."""
-    assert merge([(3, 160, 160), (1, 7, 9), (5, 32, 32), (4, 8, 8), (8, 1, 1)]) == [(480, 1, 1)]
-    assert merge([(3, 200, 160), (20, 8, 8), (8, 1, 1)]) == [(3, 200, 160), (160, 1, 1)]
-    assert merge([(3, -8, -8), (8, 1, 1)]) == [(3, -8, -8), (8, 1, 1)]
-
-
-def test_a_copy_of_more_dimensions_than_the_kernels_take_is_refused() -> None:
-    """33 that can't be merged; a contiguous array of as many is one dimension."""
-    strided = np.zeros((2,) * 20 + (1,) * 13)
-    assert kernels.vectorized_copy(strided).shape == strided.shape
-    with pytest.raises(ValueError, match=r"the kernels take 32"):
-        make_layout([(2, 1, 1)] * 33)
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "f2", "f4", "f8", "c16", "S3"])
