@@ -20,6 +20,13 @@ _NO_DRIVER, _NO_DEVICE, _TOO_OLD = 35, 100, 803  # cudaError_t: InsufficientDriv
 _NOT_INITIALIZED, _UNLOADING, _CONTEXT_GONE = 3, 4, 709  # InitializationError, CudartUnloading, ContextIsDestroyed
 
 
+def module() -> Any:
+    """Return `cupy`; ImportError where it is not installed."""
+    import cupy
+
+    return cupy
+
+
 def runtime() -> Any:
     """Return `cupy.cuda.runtime`; ImportError where CuPy is not installed."""
     import cupy

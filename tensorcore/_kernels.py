@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _cupy
 from ._backend import why_unavailable
 from ._errors import DeviceUnavailableError
 from ._kernel_operands import SUFFIXES, Operand
@@ -105,9 +106,7 @@ class CupyLauncher(Launcher):
     """CuPy's arrays, streams and NVRTC. A GPU is needed from the first call on."""
 
     def __init__(self) -> None:
-        import cupy
-
-        self._cupy = cupy
+        self._cupy = _cupy.module()
         self._lock = threading.Lock()
         self._functions: dict[tuple[int, str], Any] = {}
         self._modules: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Types of the C module that `_lib` loads as `native` (csrc/python/native.c). `pool` is a MemoryPool; 0 or None means refused."""
 
 from collections.abc import Callable
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,25 @@ class Block:
     @property
     def pool(self) -> Any: ...
 
+class CupyPort:
+    """Device pools as C functions for CuPy's CFunctionAllocator; lives for ever."""
+
+    def __new__(
+        cls,
+        current_stream: Callable[[], Any],
+        has_hooks: Callable[[], bool],
+        hooks: Callable[[], dict[str, Any]],
+        allocate: Callable[[int, int], int],
+        freeing: Callable[[int, int, int], object],
+        /,
+    ) -> Self: ...
+    param: int
+    malloc: int
+    free: int
+    def remember(self, device: int, pool: PoolHandle, stream: Any, handle: int, /) -> None: ...
+    def forget(self) -> None: ...
+
+def torch_connect(find_pool: Callable[[int, int], PoolHandle], /) -> None: ...
 def block(pool: PoolHandle, nbytes: SupportsIndex, stream: int, /) -> Block | None: ...
 def empty(pool: PoolHandle, shape: Any, dtype: npt.DTypeLike, /) -> np.ndarray[Any, np.dtype[Any]] | None: ...
 def zeros(pool: PoolHandle, shape: Any, dtype: npt.DTypeLike, /) -> np.ndarray[Any, np.dtype[Any]] | None: ...

@@ -98,6 +98,7 @@ static PyMethodDef native_methods[] = {
     {"hook_context_handler", tci_hook_context_handler, METH_O, "hook_context_handler(pool) -> capsule"},
     {"hook_set_context", tci_hook_set_context, METH_O, "hook_set_context(capsule or None) -> the old capsule"},
     {"watch_faults", FAST(tci_fault_setup), METH_FASTCALL, "watch_faults(make_error, prefixes) -> None"},
+    {"torch_connect", tci_torch_connect, METH_O, "torch_connect(find_pool) -> None; whom torch_port.c asks for pools"},
     {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},
 };
@@ -108,12 +109,15 @@ static struct PyModuleDef native_module = {
 
 static int add_objects(PyObject *module) {
   PyObject *holder = tci_holder_setup();
-  PyObject *pool_handle = tci_pool_handle_setup();
-  PyObject *block = tci_block_setup();
   PyObject *capsule = tci_capi_setup();
-  int failed = holder == NULL || pool_handle == NULL || block == NULL || capsule == NULL ||
-               PyModule_AddObjectRef(module, "ArrayHolder", holder) < 0 || PyModule_AddObjectRef(module, "PoolHandle", pool_handle) < 0 ||
-               PyModule_AddObjectRef(module, "Block", block) < 0 || PyModule_AddObjectRef(module, "C_API", capsule) < 0;
+  const struct {
+    const char *name;
+    PyObject *object;
+  } objects[] = {{"ArrayHolder", holder}, {"PoolHandle", tci_pool_handle_setup()}, {"Block", tci_block_setup()},
+                 {"CupyPort", tci_cupy_port_setup()}, {"C_API", capsule}};
+  int failed = 0;
+  for (size_t i = 0; !failed && i < sizeof objects / sizeof *objects; i++)
+    failed = objects[i].object == NULL || PyModule_AddObjectRef(module, objects[i].name, objects[i].object) < 0;
   Py_XDECREF(holder);
   Py_XDECREF(capsule);
   return failed ? -1 : 0;

@@ -140,6 +140,15 @@ static inline void tci_call_begin(int may_raise) { /* around each call of a pool
 }
 static inline int tci_call_end(void) { return tci_watching ? tci_call_end_slowly() : 0; } /* 0, or -1 with a Python error set */
 
+/* ---- throw.c: C++ exceptions ------------------------------------------------------------------------------------------------------- */
+
+void tci_throw_bad_alloc(void); /* returns only where the process has no C++ library */
+
+/* ---- cupy_port.c, torch_port.c: device pools under CuPy and PyTorch --------------------------------------------------------------- */
+
+PyObject *tci_cupy_port_setup(void); /* the type, a borrowed reference; NULL with a Python error set */
+PyObject *tci_torch_connect(PyObject *module, PyObject *function);
+
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
 
 PyObject *tci_capi_setup(void); /* the capsule of tensorcore_capi.h, a new reference; NULL with a Python error set */
