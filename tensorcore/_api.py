@@ -4,6 +4,7 @@ from ._allocation import PooledAllocation
 from ._backend import Backend, Device, device, devices, is_available, register_backend
 from ._callbacks import on_out_of_memory
 from ._creation import arange, asarray, empty, from_dlpack, full, ones, zeros
+from ._cupy_pools import CupyMemoryPool, CupyPinnedMemoryPool
 from ._defaults import default_device, get_default_device, set_default_device
 from ._errors import (
     BlockFaultError,
@@ -36,6 +37,7 @@ from ._scope_statistics import ScopeDeviceStatistics, ScopeStatistics
 from ._snapshot import Statistics, statistics
 from ._statistics import ByteStatistic, MemoryStatistics, PoolStatistics, SizeClassStatistics
 from ._tensor import Tensor
+from ._torch import torch_allocator
 from ._upstream import FakeCounts, FakeUpstream, Upstream
 
 __all__ = [
@@ -44,6 +46,8 @@ __all__ = [
     "ByteStatistic",
     "CallSite",
     "CorruptionError",
+    "CupyMemoryPool",
+    "CupyPinnedMemoryPool",
     "Device",
     "DeviceMismatchError",
     "DeviceUnavailableError",
@@ -102,6 +106,7 @@ __all__ = [
     "set_default_device",
     "set_global_memory_pool",
     "statistics",
+    "torch_allocator",
     "uninstall",
     "zeros",
 ]

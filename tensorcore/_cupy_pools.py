@@ -101,7 +101,9 @@ class CupyMemoryPool(_Face):
     def _make_malloc(self) -> Callable[[int], Any]:
         """Return CuPy's own wrapper around the two C functions: it takes the current device, and makes memory and pointer."""
         port = self._port
-        malloc: Callable[[int], Any] = _cupy.module().cuda.memory.CFunctionAllocator(port.param, port.malloc, port.free, self).malloc
+        malloc: Callable[[int], Any] = (
+            _cupy.module().cuda.memory.CFunctionAllocator(port.param, port.malloc, port.free, self).malloc
+        )
         return malloc
 
     # ---- what the port calls where it is not simple -------------------------------------------------------------------------------

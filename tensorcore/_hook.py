@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._backend import why_unavailable
-from ._errors import DeviceUnavailableError, HookWarning, PoolClosedError
+from ._cupy_hook import cupy_state, install_cupy, install_cupy_when_usable, require_gpu, restore_cupy, uninstall_cupy
+from ._errors import HookWarning, PoolClosedError
 from ._global import get_global_memory_pool
 from ._lib import address_of, find_block, native
 from ._pool import MemoryPool
+from ._torch import install_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Scope = Literal["process", "context"]
 HookMode = Literal["process", "capsule", "context"]
@@ -40,11 +41,11 @@ def install(
     numpy: bool = True,
     cupy: bool | Literal["auto"] = "auto",
     torch: bool = False,
-    pool: MemoryPool | None = None,
+    pool: MemoryPool | Iterable[MemoryPool] | None = None,
     *,
     scope: Scope = "process",
 ) -> None:
-    """Put a pool under the array data of NumPy: every array made from now on, in every thread, has its data in a block of the pool.
+    """Put pools under the array data of NumPy and CuPy: what is made from now on, in every thread, has its data in a block of a pool.
 
     Arrays made before stay as they are; arrays made from the pool stay valid after `uninstall`. A second call replaces the pool. A
     child process made by fork has the hook too, one made by spawn does not.
@@ -54,11 +55,13 @@ def install(
     numpy
         False: leave NumPy alone.
     cupy
-        True: CuPy too; ``"auto"``: where a GPU is usable.
+        True: device pools under CuPy, and its pinned memory from a pool too. ``"auto"``: where a GPU is usable, as soon as CuPy is
+        imported (not with the scope ``"context"``). False: leave CuPy alone.
     torch
-        True: PyTorch too.
+        True: device pools under PyTorch, for the rest of the process; before its first CUDA tensor.
     pool
-        The pool; None: the global pool of the CPU.
+        A pool, or several: each is for the libraries of its device (``cpu`` NumPy; ``cuda`` CuPy and PyTorch; ``pinned`` CuPy). A
+        device without one uses its global pool.
     scope
         ``"process"``: all threads. ``"context"``: the current context (`contextvars`) only, for a library that must not change the
         program around it; threads started later do not have it, and each ufunc call costs 20 to 40 ns more.
@@ -67,32 +70,44 @@ def install(
     ------
     DeviceUnavailableError
         CuPy or PyTorch was asked for and its devices can't be served; nothing was installed.
+    TensorCoreError
+        PyTorch has CUDA memory already; nothing was installed.
     ValueError
-        The pool was closed, or its memory is not for the CPU.
+        A pool was closed, is the second of its device, or its memory is not for the CPU; `scope` or `cupy` is none of the above.
     """
-    if cupy is True:
-        _require_cuda("cupy")
-    if torch:
-        _require_cuda("torch")
-    if not numpy:
-        return
     if scope not in ("process", "context"):
         raise ValueError(f"scope is 'process' or 'context', not {scope!r}")
-    pool = get_global_memory_pool() if pool is None else pool
-    _check_pool(pool)
+    if cupy not in (True, False, "auto"):
+        raise ValueError(f"cupy is True, False or 'auto', not {cupy!r}")
+    given = [pool] if isinstance(pool, MemoryPool) else list(pool or ())
+    mine = _check_pools(given, numpy)
+    if cupy is True:
+        require_gpu("cupy")
+    if torch:
+        require_gpu("torch")
+        install_torch(one for one in given if one.device.kind == "cuda")
+    if cupy is True:
+        install_cupy(given)
+    elif cupy == "auto" and scope == "process":
+        install_cupy_when_usable(given)
+    if numpy:
+        _install_numpy(mine or get_global_memory_pool(), scope)
+
+
+def _install_numpy(pool: MemoryPool, scope: Scope) -> None:
     if scope == "context" or hook_mode() == "context":
         if scope == "process":
             message = "this NumPy allows the hook in the current context only: threads started later are not pooled"
-            warnings.warn(message, HookWarning, stacklevel=2)
+            warnings.warn(message, HookWarning, stacklevel=3)
         _set_context(pool)
     else:
         _set_process(pool)
 
 
 def uninstall(*, scope: Scope = "process") -> None:
-    """Take the pool away from NumPy: new arrays come from NumPy's own allocator again. Without `install` it does nothing.
+    """Take the pools away from NumPy and CuPy: new arrays come from their own allocators again. Without `install` it does nothing.
 
-    Arrays made from the pool stay valid and go back to it when they are freed.
+    PyTorch keeps them: it can't change its allocator back. Arrays made from the pool stay valid and go back to it when they are freed.
 
     Parameters
     ----------
@@ -103,6 +118,8 @@ def uninstall(*, scope: Scope = "process") -> None:
         _set_context(None)
     else:
         _set_process(None)
+    if scope == "process":
+        uninstall_cupy()
 
 
 @contextmanager
@@ -110,7 +127,7 @@ def installed(
     numpy: bool = True,
     cupy: bool | Literal["auto"] = "auto",
     torch: bool = False,
-    pool: MemoryPool | None = None,
+    pool: MemoryPool | Iterable[MemoryPool] | None = None,
     *,
     scope: Scope = "process",
 ) -> Iterator[MemoryPool | None]:
@@ -120,12 +137,15 @@ def installed(
     """
     local = scope == "context" or hook_mode() == "context"
     before = _context_pool.get() if local else _installed
+    cupy_before = cupy_state()
     install(numpy, cupy, torch, pool, scope=scope)
     try:
         yield (_context_pool.get() if local else _installed) if numpy else None
     finally:
         if numpy:
             (_set_context if local else _set_process)(before)
+        if cupy and scope == "process":
+            restore_cupy(cupy_before)
 
 
 def installed_pool() -> MemoryPool | None:
@@ -223,14 +243,15 @@ def _set_context(pool: MemoryPool | None) -> None:
     _context_pool.set(pool)
 
 
-def _check_pool(pool: MemoryPool) -> None:
-    if pool.closed:
-        raise PoolClosedError(f"{pool!r} can't be installed: make a new one")
-    if not pool.upstream.host_memory:
-        raise ValueError(f"{pool!r} hands out addresses that the CPU can't use: it can't be installed under NumPy")
-
-
-def _require_cuda(library: str) -> None:
-    reason = why_unavailable("cuda")
-    if reason is not None:
-        raise DeviceUnavailableError(f"{library}=True needs a GPU: {reason}; or leave {library}=True out")
+def _check_pools(given: list[MemoryPool], numpy: bool) -> MemoryPool | None:
+    """Return the pool for NumPy among those given, None where it is the global one; raise for what can't be installed."""
+    kinds = [pool.device for pool in given]
+    for pool in given:
+        if pool.closed:
+            raise PoolClosedError(f"{pool!r} can't be installed: make a new one")
+        if kinds.count(pool.device) > 1:
+            raise ValueError(f"{pool!r} is not the only pool given for {pool.device}: give one")
+    mine = next((pool for pool in given if pool.device.kind == "cpu"), None)
+    if mine is not None and numpy and not mine.upstream.host_memory:
+        raise ValueError(f"{mine!r} hands out addresses that the CPU can't use: it can't be installed under NumPy")
+    return mine

@@ -57,6 +57,9 @@ FORK_EXPLAINED = (
 arrays_can_own_blocks: bool = native.array_layout_matches()
 """False where this NumPy lays out its arrays in an unknown way: arrays then keep their block through an owner object."""
 
+LIBRARY: str = os.path.abspath(_core.__file__)  # noqa: PTH100  # pathlib costs 0.5 MB
+"""The shared object of the core, whose symbols other libraries look up."""
+
 C_API: object = native.C_API
 """The capsule of tensorcore_capi.h."""
 

@@ -43,7 +43,7 @@ from ._options import (
     set_mode,
 )
 from ._pool_base import PoolBase
-from ._registry import defaults, open_pools, pools
+from ._registry import defaults, open_pools, pools, user_of
 from ._runs import PoolKey, note_closing
 from ._units import parse_size
 
@@ -261,7 +261,7 @@ class MemoryPool(PoolBase):
         Raises
         ------
         ValueError
-            The pool is installed under NumPy.
+            The pool is installed under NumPy, CuPy or PyTorch.
         """
         with self._lock:
             address = native.pool_address(self)
@@ -269,6 +269,9 @@ class MemoryPool(PoolBase):
                 return
             if address == native.hook_pool():
                 raise ValueError(f"pool {self._name!r} is installed under NumPy: call tensorcore.uninstall() before closing it")
+            library = user_of(self)
+            if library is not None:
+                raise ValueError(f"pool {self._name!r} is installed under {library}: it can't be closed while that may allocate from it")
             if defaults.get(str(self._device)) is self:
                 set_default(self._device, None)
             native.pool_close(self)

@@ -6,6 +6,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._pool import MemoryPool
 
 pools: weakref.WeakValueDictionary[int, MemoryPool] = weakref.WeakValueDictionary()
@@ -13,6 +15,14 @@ pools: weakref.WeakValueDictionary[int, MemoryPool] = weakref.WeakValueDictionar
 
 defaults: dict[str, MemoryPool] = {}
 """The global pool of each device by the device's printed name."""
+
+users: list[Callable[[MemoryPool], str | None]] = []
+"""Each returns the name of the library that allocates from a pool, where it does; such a pool can't be closed."""
+
+
+def user_of(pool: MemoryPool) -> str | None:
+    """Return a library that allocates from a pool, None where there is none."""
+    return next((name for user in users if (name := user(pool)) is not None), None)
 
 
 def open_pools() -> list[MemoryPool]:

@@ -11,20 +11,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import tensorcore as tc
+from tensorcore._cupy_hook import cupy_state
+from tensorcore._import_hook import when_imported
 from tensorcore._units import parse_size
 from tensorcore.cli import _program
 from tensorcore.cli._report import Report, write_report
 
 if TYPE_CHECKING:
     import argparse
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
 
 ErrorFunction = Callable[[str], NoReturn]
 
@@ -95,53 +93,22 @@ def _preparation(pooling: _Pooling | None, report: Report, path: Path | None, qu
     return before
 
 
-class _Pooling(MetaPathFinder, Loader):
-    """Puts the pool under NumPy as soon as NumPy has been imported, and then steps aside."""
+class _Pooling:
+    """Puts pools under NumPy and CuPy as soon as each has been imported."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit  # bytes
-        self._numpy_loader: Loader | None = None
+        self._stop_waiting: Callable[[], None] = lambda: None
         self._state = "not imported by the program"
 
     def begin(self) -> None:
-        """Install now where NumPy is there already, else when it comes."""
-        if "numpy" in sys.modules:
-            self._install()
-        else:
-            sys.meta_path.insert(0, self)
+        """Install now where NumPy is there already, else when it comes; CuPy may come at any time after it."""
+        self._stop_waiting = when_imported("numpy", self._install)
 
     def end(self) -> str:
         """Wait for NumPy no longer; what became of it, in words."""
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-        return self._state
-
-    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """NumPy's own spec with this object as its loader; None for every other module."""
-        if name != "numpy":
-            return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            self._numpy_loader, spec.loader = spec.loader, self
-        return spec
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As NumPy's own loader does it."""
-        assert self._numpy_loader is not None
-        return self._numpy_loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Import NumPy, then install."""
-        loader = self._numpy_loader
-        assert loader is not None
-        assert module.__spec__ is not None
-        module.__spec__.loader = module.__loader__ = loader
-        loader.exec_module(module)
-        # NumPy is whole now. The import system would say so only after this function, and until then make every other thread wait
-        # that imports something of NumPy: the install's self-test has such a thread.
-        module.__spec__._initializing = False  # type: ignore[attr-defined]
-        self._install()
+        self._stop_waiting()
+        return self._state if cupy_state().faces is None else f"{self._state}; CuPy pooled"
 
     def _install(self) -> None:
         try:
