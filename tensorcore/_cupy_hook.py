@@ -29,7 +29,7 @@ _lock = threading.RLock()
 _installed: Faces | None = None
 _before: _Before | None = None  # what CuPy had
 _waiting: tuple[MemoryPool, ...] | None = None  # for CuPy to be imported
-_stop_waiting: Callable[[], None] = lambda: None
+_stop_waiting: Callable[[], None] | None = None
 
 
 class Faces(NamedTuple):
@@ -78,10 +78,10 @@ def put_in(faces: Faces) -> None:
 
 
 def uninstall_cupy() -> None:
-    """Give CuPy its own pools back, and wait for it no longer; arrays made meanwhile stay valid. Without install it does nothing."""
+    """Give CuPy its own pools back, and wait for it no longer; arrays made meanwhile stay valid. A second call does nothing."""
     global _installed, _before, _waiting
     with _lock:
-        _stop_waiting()
+        _stop()
         _waiting = None
         if _before is None:
             return
@@ -118,9 +118,14 @@ def install_cupy_when_usable(pools: Iterable[MemoryPool] = ()) -> None:
     global _stop_waiting, _waiting
     given = tuple(pools)
     with _lock:
-        _stop_waiting()
+        _stop()
         _waiting = given
-        _stop_waiting = when_imported("cupy", lambda: _install_or_warn(given))
+    _stop_waiting = when_imported("cupy", lambda: _install_or_warn(given))  # unlocked: another thread may be importing it now
+
+
+def _stop() -> None:
+    if _stop_waiting is not None:
+        _stop_waiting()
 
 
 def _install_or_warn(given: tuple[MemoryPool, ...]) -> None:

@@ -83,7 +83,7 @@ class CupyMemoryPool(_Face):
     _kind = "cuda"
 
     malloc: Callable[[int], Any]
-    """Return a `cupy.cuda.MemoryPointer` to so many bytes, on CuPy's current device and stream; `OutOfMemoryError` where there are none."""
+    """Return a `cupy.cuda.MemoryPointer` to so many bytes on CuPy's current device and stream, or raise `OutOfMemoryError`."""
 
     def __init__(self, pools: Iterable[MemoryPool] = ()) -> None:
         super().__init__(pools)
@@ -106,7 +106,7 @@ class CupyMemoryPool(_Face):
         )
         return malloc
 
-    # ---- what the port calls where it is not simple -------------------------------------------------------------------------------
+    # ---- what the port calls where it is not simple -----------------------------------------------------------------------------
 
     def _allocate(self, nbytes: int, device: int) -> int:
         """Return a block's address, with CuPy's hooks called; what it needed to know is remembered for the next time."""
@@ -148,7 +148,7 @@ class CupyMemoryPool(_Face):
         for hook in self._hooks().values():
             (hook.free_postprocess if is_after else hook.free_preprocess)(**details)
 
-    # ---- CuPy's methods -----------------------------------------------------------------------------------------------------------
+    # ---- CuPy's methods ---------------------------------------------------------------------------------------------------------
 
     def free_all_blocks(self, stream: Any = None) -> None:
         """Give all cached memory back to the device; with a stream, what that stream freed and is done with."""
@@ -205,7 +205,7 @@ class CupyPinnedMemoryPool(_Face):
     Parameters
     ----------
     pools
-        `MemoryPool` objects with ``device="pinned"``, at most one for each GPU; a GPU without one uses the global pool ``"pinned"``.
+        `MemoryPool` objects with ``device="pinned"``, at most one for each GPU; a GPU without one uses its global pool.
     """
 
     _kind = "pinned"
@@ -237,7 +237,7 @@ class _PinnedBlock:
         self.size = nbytes
 
     def free(self, *, _free: Any = lib.tc_free, _pointer: Any = pointer) -> None:
-        """Give the block back; a second call does nothing. (Its names stay bound when the interpreter takes modules apart.)"""
+        """Give the block back; a second call does nothing. Its names stay bound when the interpreter takes modules apart."""
         address, self.ptr, self.size = self.ptr, 0, 0
         if address:
             _free(_pointer(address))

@@ -45,7 +45,7 @@ def install(
     *,
     scope: Scope = "process",
 ) -> None:
-    """Put pools under the array data of NumPy and CuPy: what is made from now on, in every thread, has its data in a block of a pool.
+    """Put pools under the array data of NumPy and CuPy: what is made from now on, in every thread, lies in a block of a pool.
 
     Arrays made before stay as they are; arrays made from the pool stay valid after `uninstall`. A second call replaces the pool. A
     child process made by fork has the hook too, one made by spawn does not.
@@ -107,7 +107,8 @@ def _install_numpy(pool: MemoryPool, scope: Scope) -> None:
 def uninstall(*, scope: Scope = "process") -> None:
     """Take the pools away from NumPy and CuPy: new arrays come from their own allocators again. Without `install` it does nothing.
 
-    PyTorch keeps them: it can't change its allocator back. Arrays made from the pool stay valid and go back to it when they are freed.
+    PyTorch keeps them: it can't change its allocator back. Arrays made from the pools stay valid and go back to them when they are
+    freed.
 
     Parameters
     ----------

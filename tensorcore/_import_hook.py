@@ -70,7 +70,7 @@ class _Waiter(MetaPathFinder, Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
-        # The module is whole now. The import system would say so only after this function, and until then make every other thread wait
-        # that imports something of it: the callback may have such a thread.
+        # The module is whole now. The import system would say so only after this function, and until then make every other thread
+        # wait that imports something of it: the callback may have such a thread.
         module.__spec__._initializing = False  # type: ignore[attr-defined]
         self._callback()

@@ -271,7 +271,7 @@ class MemoryPool(PoolBase):
                 raise ValueError(f"pool {self._name!r} is installed under NumPy: call tensorcore.uninstall() before closing it")
             library = user_of(self)
             if library is not None:
-                raise ValueError(f"pool {self._name!r} is installed under {library}: it can't be closed while that may allocate from it")
+                raise ValueError(f"pool {self._name!r} is installed under {library}: uninstall it there before closing it")
             if defaults.get(str(self._device)) is self:
                 set_default(self._device, None)
             native.pool_close(self)

@@ -79,9 +79,7 @@ def _torch_memory() -> Any:
     except ImportError as error:
         raise DeviceUnavailableError(f"PyTorch can't be imported ({error}): pip install torch") from error
     except AttributeError:
-        raise DeviceUnavailableError(
-            "this PyTorch was built without CUDA: pip install torch from a CUDA index of pytorch.org"
-        ) from None
+        raise DeviceUnavailableError("this PyTorch was built without CUDA: install a CUDA build, as pytorch.org tells") from None
     return memory
 
 

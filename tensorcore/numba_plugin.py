@@ -1,8 +1,10 @@
-"""An external memory manager for Numba: device arrays from TensorCore's pools. NUMBA_CUDA_MEMORY_MANAGER=tensorcore.numba_plugin
+"""An external memory manager for Numba, with device arrays from TensorCore's pools.
+
+    NUMBA_CUDA_MEMORY_MANAGER=tensorcore.numba_plugin python your_script.py
 
 Numba does not say on which streams an array is used, so a block that comes back waits for an event on the default stream: CUDA lets
-that stream wait for all others (but those made with cudaStreamNonBlocking, which Numba makes none of). Pinned and mapped host memory
-stays Numba's own. Limit: a pool's block can be opened by another process (IPC) only with its whole segment.
+that stream wait for all others (but those made with cudaStreamNonBlocking, of which Numba makes none). Pinned and mapped host
+memory stays Numba's own. Limit: another process can open a block (IPC) only with its whole segment.
 """
 
 from __future__ import annotations

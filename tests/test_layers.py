@@ -24,7 +24,7 @@ PYTHON_LAYERS = (
     ("_api",),
     ("_hook", "_creation", "_allocation", "kernels"),
     ("_tensor", "_cupy_hook", "_kernel_copies"),
-    ("_cupy_pools", "_dlpack", "_kernels", "_torch"),
+    ("_cupy_pools", "_dlpack", "_kernels", "_torch", "numba_plugin"),
     ("_interfaces", "_transfer"),
     ("_described", "_global"),
     ("_pool", "_scope", "_snapshot"),
