@@ -6,11 +6,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import tensorcore as tc
+from tensorcore import _cupy_hook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +49,85 @@ def run_python(tmp_path: Path) -> RunPython:
         return result.stdout
 
     return run
+
+
+# ---- CuPy without a GPU: its wheel works without a driver, but for the current device and the current stream ---------------------
+
+
+def cupy_module() -> Any:
+    """Return `cupy`, or skip."""
+    return pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda13x")
+
+
+class FakeGpus(tc.CupyMemoryPool):
+    """The face of pools on fake devices; `device` is the current one, streams are those of each fake."""
+
+    def __init__(self, *pools: tc.MemoryPool) -> None:
+        self.device = 0
+        super().__init__(pools)
+
+    def _current_device(self) -> int:
+        return self.device
+
+    def _current_stream_function(self) -> Callable[[], int]:
+        return lambda: self.pool().upstream.current_stream()
+
+    def _make_malloc(self) -> Callable[[int], Any]:
+        """Do what CuPy's CFunctionAllocator.malloc does, with this device as the current one."""
+        port, memory = self._port, cupy_module().cuda.memory
+
+        def malloc(nbytes: int) -> Any:
+            owned = memory.CFunctionAllocatorMemory(nbytes, port.param, port.malloc, port.free, self.device)
+            return memory.MemoryPointer(owned, 0)
+
+        return malloc
+
+
+class FakePinned(tc.CupyPinnedMemoryPool):
+    """The face of a pinned pool over a fake device."""
+
+    def _current_device(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def fake() -> tc.FakeDeviceUpstream:
+    """A device whose clock stands still."""
+    return tc.FakeDeviceUpstream()
+
+
+@pytest.fixture
+def device_pool(fake: tc.FakeDeviceUpstream) -> Iterator[tc.MemoryPool]:
+    """A pool on it; no block may have been handed over too early."""
+    with tc.MemoryPool(device="cuda", upstream=fake) as pool:
+        yield pool
+        if not pool.closed:
+            pool.check()
+        assert (fake.counts.early, fake.counts.errors) == (0, 0)
+
+
+@pytest.fixture
+def face(device_pool: tc.MemoryPool) -> FakeGpus:
+    """The face over one fake device; skips without CuPy."""
+    cupy_module()
+    return FakeGpus(device_pool)
+
+
+@pytest.fixture
+def pinned() -> Iterator[FakePinned]:
+    """The face of a pinned pool; skips without CuPy."""
+    cupy_module()
+    with tc.MemoryPool(device="pinned", upstream="fake") as pool:
+        yield FakePinned([pool])
+        pool.check()
+
+
+@pytest.fixture
+def installed(face: FakeGpus, pinned: FakePinned) -> Iterator[FakeGpus]:
+    """The faces under CuPy, and CuPy as it was afterwards."""
+    cupy = cupy_module()
+    before = (cupy.cuda.get_allocator(), cupy.get_default_memory_pool(), cupy.get_default_pinned_memory_pool())
+    _cupy_hook.put_in(_cupy_hook.Faces(face, pinned))
+    yield face
+    tc.uninstall()
+    assert (cupy.cuda.get_allocator(), cupy.get_default_memory_pool(), cupy.get_default_pinned_memory_pool()) == before

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import tensorcore as tc
-from tensorcore._cupy_hook import cupy_state
 from tensorcore._import_hook import when_imported
 from tensorcore._units import parse_size
 from tensorcore.cli import _program
@@ -108,7 +107,8 @@ class _Pooling:
     def end(self) -> str:
         """Wait for NumPy no longer; what became of it, in words."""
         self._stop_waiting()
-        return self._state if cupy_state().faces is None else f"{self._state}; CuPy pooled"
+        hook = sys.modules.get("tensorcore._cupy_hook")  # there once something was installed
+        return f"{self._state}; CuPy pooled" if hook is not None and hook.cupy_state().faces is not None else self._state
 
     def _install(self) -> None:
         try:
