@@ -64,6 +64,10 @@ def _measure(options: argparse.Namespace, peers: list[str], rounds: int, error: 
         from tensorcore.cli._bench_python import bench_python
 
         sections += bench_python(rounds, quick)
+    if part in ("device", "all"):
+        from tensorcore.cli._bench_device_python import bench_device_python
+
+        sections += bench_device_python(rounds, quick)
     if part in ("numpy", "all"):
         from tensorcore.cli._bench_numpy import bench_numpy
 
