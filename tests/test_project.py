@@ -118,6 +118,26 @@ def test_the_gpu_job_says_that_it_skips_where_there_is_no_gpu(tmp_path: Path) ->
     assert result.stdout == "ci/gpu: skipped, nvidia-smi finds no GPU on this machine\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nonsense"], "ci/gpu: --nonsense is none of --wheels, --download, --cupy, --quick, --dry-run\n"),
+        (["--wheels", "/no/such/folder"], "ci/gpu: there is no directory /no/such/folder\n"),
+    ],
+)
+def test_the_gpu_job_names_a_wrong_argument(words: list[str], message: str) -> None:
+    """Before anything else."""
+    result = subprocess.run([ROOT / "ci/gpu", *words], text=True, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (1, message)
+
+
+def test_cupys_tests_are_asked_for_in_a_clone_of_cupy(tmp_path: Path) -> None:
+    """Another folder is named."""
+    command = [sys.executable, ROOT / "tests/foreign/cupy_compare.py", tmp_path]
+    result = subprocess.run(command, text=True, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (1, f"{tmp_path} is no clone of CuPy: it has no tests/cupy_tests\n")
+
+
 # ---- documents -------------------------------------------------------------------------------------------------------------------
 
 
