@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tensorcore.cli import _peers, main
+from tensorcore.cli import _bench_device_python, _peers, main
 from tensorcore.cli._bench_host import find_driver
 from tensorcore.cli._bench_results import Section, plot, to_json, to_sheet
 from tensorcore.cli._peers import peer_environments, preload_failed
@@ -54,6 +54,22 @@ def test_eight_live_blocks_of_eight_mebibytes_fault_no_page_in_the_steady_state(
     rows = {row["label"]: row for row in map(json.loads, run_driver("tensorcore", "--case", "live").stdout.splitlines())}
     pages = (8 << 20) / 4096
     assert rows["8 live of 8 MiB, touched"]["faults"] < 0.01 * pages
+
+
+def test_quick_device_tables_from_python_have_the_floor_or_say_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without CuPy the table says so; with it, and without a GPU, a fake device stands in."""
+    monkeypatch.setattr(_bench_device_python, "find_spec", lambda _: None)
+    (empty,) = _bench_device_python.bench_device_python(1, quick=True)
+    assert "CuPy is not installed" in empty.notes[0]
+    monkeypatch.undo()
+    pytest.importorskip("cupy")
+    first, *_ = _bench_device_python.bench_device_python(1, quick=True)
+    assert {"floor", "tensorcore"} <= set(first.columns)
+    assert all(row.median("tensorcore") for row in first.rows)
+    assert len(first.rows) == 5
+    capsys.readouterr()
 
 
 def test_quick_host_tables_show_the_floor_and_write_json_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +134,8 @@ def test_curves_are_a_table_for_each_thing_that_grows_and_a_picture_that_is_svg(
 
 def test_device_tables_show_the_curve_over_streams_and_what_traces_reserve(tmp_path: Path) -> None:
     assert main(["bench", "device", "--quick", "--json", str(tmp_path / "b.json")]) == 0
-    pairs, replaced, traces = json.loads((tmp_path / "b.json").read_text())["sections"]
+    pairs, replaced, traces, *from_python = json.loads((tmp_path / "b.json").read_text())["sections"]
+    assert from_python[0]["name"] == "device python"
     assert len(pairs["rows"]) == len(replaced["rows"]) == 16  # four sizes, on 1, 10, 100 and 1,000 streams
     assert set(pairs["rows"][0]["values"]) == {"harness", "tensorcore"}
     assert all(row["unit"] == "ratio" and row["values"]["tensorcore"]["median"] >= 1.0 for row in traces["rows"])

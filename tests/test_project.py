@@ -133,7 +133,7 @@ def test_the_gpu_job_names_a_wrong_argument(words: list[str], message: str) -> N
 
 def test_cupys_tests_are_asked_for_in_a_clone_of_cupy(tmp_path: Path) -> None:
     """Another folder is named."""
-    command = [sys.executable, ROOT / "tests/foreign/cupy_compare.py", tmp_path]
+    command = [sys.executable, str(ROOT / "tests/foreign/cupy_compare.py"), str(tmp_path)]
     result = subprocess.run(command, text=True, capture_output=True, check=False)
     assert (result.returncode, result.stderr) == (1, f"{tmp_path} is no clone of CuPy: it has no tests/cupy_tests\n")
 
