@@ -1,7 +1,8 @@
 """CupyMemoryPool and CupyPinnedMemoryPool: TensorCore's pools with the methods of CuPy's own, to be put in their place.
 
-An allocation and its deallocation cost what CuPy's CFunctionAllocator does, one question for the current stream and two for memory
-hooks. Limit: the memory objects are CuPy's CFunctionAllocatorMemory, not its PooledMemory, which only its own pool can make.
+An allocation and its deallocation cost what CuPy's CFunctionAllocator does and one question for the current stream; once the
+program has used a memory hook, two more. Limit: the memory objects are CuPy's CFunctionAllocatorMemory, not its PooledMemory,
+which only its own pool can make.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class CupyMemoryPool(_Face):
         self._freed = threading.local()
         functions = (self._current_stream_function(), hooks._has_memory_hooks, self._hooks, self._allocate, self._call_free_hooks)
         self._port = native.CupyPort(*functions)
+        _watch_hooks(hooks.MemoryHook, self._port, bool(self._hooks()))
         self.malloc = self._make_malloc()
 
     def _current_stream_function(self) -> Callable[[], Any]:
@@ -195,6 +197,25 @@ class CupyMemoryPool(_Face):
     def get_limit(self) -> int:
         """Return the cap on the bytes held on the current device; 0: none."""
         return self.pool().limit or 0
+
+
+def _watch_hooks(kind: Any, port: native.CupyPort, in_use: bool) -> None:
+    """Let ports ask for memory hooks from the first one on that is entered; `in_use`: this thread has some already.
+
+    Limit: hooks that another thread has entered before the first face was made are seen from the next one on.
+    """
+    enter = kind.__enter__
+    if in_use:
+        port.ask_for_hooks()
+    if getattr(enter, "is_tensorcores", False):
+        return
+
+    def watched_enter(hook: Any) -> Any:
+        port.ask_for_hooks()
+        return enter(hook)
+
+    watched_enter.is_tensorcores = True  # type: ignore[attr-defined]
+    kind.__enter__ = watched_enter
 
 
 class CupyPinnedMemoryPool(_Face):

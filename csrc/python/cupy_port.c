@@ -31,6 +31,7 @@ typedef struct port {
 } port;
 
 static PyTypeObject *port_type; /* owned for good */
+static int hooks_were_used;     /* atomic; 0: no thread has entered a memory hook since the first port was made */
 
 /* Whether a function without arguments returns something true; an exception counts as no: at a process's end it can't be answered. */
 static int is_true(PyObject *function) {
@@ -41,8 +42,10 @@ static int is_true(PyObject *function) {
   return truth > 0;
 }
 
-/* CuPy's own two questions, the cheap one first. */
-static int port_has_hooks(port *self) { return is_true(self->has_hooks) && is_true(self->hooks); }
+/* CuPy's own two questions, the cheap one first, and none of them (75 ns a block) where no hook was ever used. */
+static int port_has_hooks(port *self) {
+  return __atomic_load_n(&hooks_were_used, __ATOMIC_RELAXED) && is_true(self->has_hooks) && is_true(self->hooks);
+}
 
 static void *allocate_slowly(port *self, size_t nbytes, int device) {
   PyObject *address = PyObject_CallFunction(self->allocate, "ni", (Py_ssize_t)nbytes, device);
@@ -84,6 +87,10 @@ static void call_hooks(port *self, void *address, int device, int is_after) {
 
 /* CuPy's free: the block goes back on the stream that it was allocated on, whatever its hooks do. */
 static void port_free(void *param, void *address, int device) {
+  if (!__atomic_load_n(&hooks_were_used, __ATOMIC_RELAXED)) {
+    tc_free(address);
+    return;
+  }
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback); /* objects die while exceptions are on their way */
   int hooked = port_has_hooks(param);
@@ -129,16 +136,10 @@ static PyObject *port_remember(PyObject *object, PyObject *arguments) {
   return Py_NewRef(Py_None);
 }
 
-/* forget(): ask again for each device. */
-static PyObject *port_forget(PyObject *object, PyObject *unused) {
-  (void)unused;
-  for (int device = 0; device < MAX_DEVICES; device++) {
-    place *here = &((port *)object)->places[device];
-    place old = *here;
-    *here = (place){NULL, NULL, 0};
-    Py_XDECREF(old.pool);
-    Py_XDECREF(old.stream);
-  }
+/* ask_for_hooks(): from now on every port does, in every thread. */
+static PyObject *port_ask_for_hooks(PyObject *object, PyObject *unused) {
+  (void)object, (void)unused;
+  __atomic_store_n(&hooks_were_used, 1, __ATOMIC_RELAXED);
   return Py_NewRef(Py_None);
 }
 
@@ -157,7 +158,7 @@ static PyObject *port_free_address(PyObject *self, void *unused) {
 
 static PyMethodDef port_methods[] = {
     {"remember", port_remember, METH_VARARGS, "remember(device, pool, stream, handle) -> None"},
-    {"forget", port_forget, METH_NOARGS, "forget() -> None: the pools are asked for again"},
+    {"ask_for_hooks", port_ask_for_hooks, METH_NOARGS, "ask_for_hooks() -> None: somebody uses CuPy's memory hooks"},
     {NULL, NULL, 0, NULL},
 };
 
