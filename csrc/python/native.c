@@ -113,8 +113,11 @@ static int add_objects(PyObject *module) {
   const struct {
     const char *name;
     PyObject *object;
-  } objects[] = {{"ArrayHolder", holder}, {"PoolHandle", tci_pool_handle_setup()}, {"Block", tci_block_setup()},
-                 {"CupyPort", tci_cupy_port_setup()}, {"C_API", capsule}};
+  } objects[] = {{"ArrayHolder", holder},
+                 {"PoolHandle", tci_pool_handle_setup()},
+                 {"Block", tci_block_setup()},
+                 {"CupyPort", tci_cupy_port_setup()},
+                 {"C_API", capsule}};
   int failed = 0;
   for (size_t i = 0; !failed && i < sizeof objects / sizeof *objects; i++)
     failed = objects[i].object == NULL || PyModule_AddObjectRef(module, objects[i].name, objects[i].object) < 0;
