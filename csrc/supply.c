@@ -15,7 +15,7 @@
 #define BREAK_SHARE 6    /* others where no more than that part of the request is left */
 #define POLLS 32         /* streams asked before going upstream */
 #define RECORDS 8        /* events recorded before going upstream */
-#define STEP_SHARE 32    /* segments are no smaller than that part of what is reserved */
+#define STEP_SHARE 128   /* segments are no smaller than that part of what is reserved */
 #define STEP_MAX BREAK_FREE
 #define EXCESS_SHARE 64  /* reserved beyond the peak of the live blocks, before free segments go */
 #define EXCESS_FREE ((size_t)4 << 20)
