@@ -14,6 +14,7 @@ from ._errors import DeviceUnavailableError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 _out_of_memory_classes: dict[type[Exception], type[OutOfMemoryError]] = {}  # by the class of CuPy that each is too
 _NO_DRIVER, _NO_DEVICE, _TOO_OLD = 35, 100, 803  # cudaError_t: InsufficientDriver, NoDevice, SystemDriverMismatch
@@ -109,6 +110,29 @@ def array(ptr: int, owner: Any, nbytes: int, index: int, layout: Any) -> Any:
     memory = cupy.cuda.UnownedMemory(ptr, nbytes, owner, index)
     pointer = cupy.cuda.MemoryPointer(memory, layout.ptr - ptr)
     return cupy.ndarray(layout.shape, layout.dtype, memptr=pointer, strides=layout.strides)
+
+
+def memory_pointer(ptr: int, owner: Any, nbytes: int, index: int) -> Any:
+    """Return CuPy's pointer to device memory that `owner` keeps."""
+    import cupy
+
+    return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(ptr, nbytes, owner, index), 0)
+
+
+def allocating_with(allocate: Callable[[int], Any]) -> AbstractContextManager[None]:
+    """Return a context in which this thread's CuPy arrays get their memory from `allocate`, which returns a `memory_pointer`."""
+    import cupy
+
+    context: AbstractContextManager[None] = cupy.cuda.using_allocator(allocate)
+    return context
+
+
+def byte_bounds(array: Any) -> tuple[int, int]:
+    """Return the first address of a CuPy array's elements and the one behind the last."""
+    import cupy
+
+    low, high = cupy.byte_bounds(array)
+    return int(low), int(high)
 
 
 def device_of(ptr: int) -> int:

@@ -1,8 +1,7 @@
 """Tensor: an n-dimensional array that chooses a device and takes its storage from the matching pool.
 
 `Tensor(shape)` on the global CPU pool is made by C code in about 150 ns (csrc/python/holder.c); `_make` below is the same in full,
-for every other call. Views share their storage and keep it alive. Limit: no arithmetic yet; `numpy()` and `cupy()` give arrays that
-have it.
+for every other call. Views share their storage and keep it alive.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
 
-from . import _cupy
+from . import _compute, _cupy
 from ._backend import Device, parse_device
 from ._defaults import get_default_device
 from ._device_array import DeviceArray, is_basic
-from ._dlpack import DLPack
 from ._errors import DeviceMismatchError, DeviceUnavailableError
 from ._global import current_pool
 from ._interfaces import require_host
 from ._lib import native
+from ._reductions import Reductions
 from ._transfer import copy_into_pool, new_array, record_use
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
 
-class Tensor(DLPack):
+class Tensor(Reductions):
     """An n-dimensional array in memory of a pool. It is not initialised.
 
     Parameters
@@ -127,10 +126,10 @@ class Tensor(DLPack):
         if isinstance(array, DeviceArray):
             key = _as_arrays(key)
             return self._view(array.view(key)) if is_basic(key) else self._copy_of(array.select(key))
-        found = array[_as_host_arrays(key)]
-        if not isinstance(found, np.ndarray):  # one element: a view of no dimensions, which can still be written to
-            found = array[(*key, ...) if isinstance(key, tuple) else (key, ...)]
-        return self._view(found) if _is_view(found, array) else self._copy_of(found)
+        if _is_view_key(key):  # with ...: one element is a view of no dimensions, which can still be written to
+            keys = key if type(key) is tuple else (key,)
+            return self._view(array[keys if ... in keys else (*keys, ...)])
+        return native.call(operator.getitem, self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(self._array, DeviceArray):
@@ -186,8 +185,7 @@ class Tensor(DLPack):
         """Return the elements, in C order, in another shape; a view where the strides allow it, else a copy in the same pool."""
         array = self._array
         if not isinstance(array, DeviceArray):
-            found = array.reshape(*shape)
-            return self._view(found) if _is_view(found, array) else self._copy_of(found)
+            return native.call(np.ndarray.reshape, self, *shape)
         view = array.reshape(*shape)
         return self._view(view) if view is not None else self.copy().reshape(*shape)  # a copy in C order takes any shape
 
@@ -289,12 +287,19 @@ class Tensor(DLPack):
         return _rebuild, (type(self), np.ascontiguousarray(self._on_host()), str(self.device))
 
 
+_compute.tensor_class = Tensor
 Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
 
 
-def _is_view(found: Array, array: Array) -> bool:
-    """Return whether a result of NumPy lies in the memory of the array that it was made from; one without elements has none."""
-    return found.size == 0 or np.may_share_memory(found, array)
+_PLAIN_KEYS = frozenset((int, slice, type(None), type(...)))
+
+
+def _is_view_key(key: Any) -> bool:
+    """Return whether a key selects a view."""
+    kind = type(key)
+    if kind is tuple:
+        return _PLAIN_KEYS.issuperset(map(type, key)) or is_basic(key)
+    return kind in _PLAIN_KEYS or is_basic(key)
 
 
 def _as_arrays(value: Any) -> Any:

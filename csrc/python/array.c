@@ -9,8 +9,6 @@
 
 #define TRACEMALLOC_DOMAIN 389047 /* NPY_TRACE_DOMAIN: NumPy untracks the data there when it frees it */
 
-enum { TYPE_CLONGDOUBLE = 16, TYPE_HALF = 23 }; /* NPY_TYPES: 0 to 16 are the numbers, the later ones 128-bit complex and 16-bit float */
-
 typedef int (*tracemalloc_track)(unsigned int domain, uintptr_t ptr, size_t nbytes);
 
 static char placeholder[64] __attribute__((aligned(64)));
@@ -44,8 +42,7 @@ static int read_shape(PyObject *shape, Py_ssize_t *dimensions) {
 
 /* 0, or -1 with a TypeError set: raw memory can't hold references. */
 static int refuse_objects(PyObject *descr) {
-  int type_number = ((tci_descr *)descr)->type_number;
-  if ((type_number >= 0 && type_number <= TYPE_CLONGDOUBLE) || type_number == TYPE_HALF) return 0;
+  if (tci_type_is_number(((tci_descr *)descr)->type_number)) return 0;
   PyObject *has_object = PyObject_GetAttrString(descr, "hasobject");
   int refused = has_object == NULL ? -1 : PyObject_IsTrue(has_object);
   Py_XDECREF(has_object);
@@ -99,6 +96,11 @@ PyObject *tci_array_make(PyObject *pool_object, PyObject *shape, PyObject *dtype
   }
   tci_array *array = (tci_array *)tci_numpy_array(descr, dimension_count, dimensions, placeholder);
   return array == NULL ? NULL : array_adopt(array, pool, zeroed);
+}
+
+PyObject *tci_array_like(PyObject *pool, const tci_array *model, PyObject *descr) {
+  tci_array *array = (tci_array *)tci_numpy_array(descr, model->dimension_count, model->dimensions, placeholder);
+  return array == NULL ? NULL : array_adopt(array, tci_pool_now(pool), 0);
 }
 
 PyObject *tci_array_empty(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {

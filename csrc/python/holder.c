@@ -15,6 +15,7 @@ typedef struct holder {
   PyObject *pool;  /* owned */
 } holder;
 
+static PyTypeObject *holder_type; /* owned for good */
 static PyObject *default_pool;  /* owned, or NULL; read and written with the GIL held */
 static PyObject *default_dtype; /* owned for good: float64 */
 static PyObject *make_name;     /* owned for good: "_make" */
@@ -29,7 +30,7 @@ PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool) {
   return Py_NewRef(Py_None);
 }
 
-static PyObject *holder_of(PyTypeObject *type, PyObject *array, PyObject *pool) {
+PyObject *tci_holder_of(PyTypeObject *type, PyObject *array, PyObject *pool) {
   holder *self = (holder *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
   if (self == NULL) {
     Py_DECREF(array);
@@ -48,7 +49,7 @@ static const int short_way = 1;
 
 static PyObject *holder_default(PyTypeObject *type, PyObject *pool, PyObject *shape, PyObject *dtype) {
   PyObject *array = tci_array_make(pool, shape, dtype, 0);
-  if (array != Py_None) return array == NULL ? NULL : holder_of(type, array, pool);
+  if (array != Py_None) return array == NULL ? NULL : tci_holder_of(type, array, pool);
   Py_DECREF(array);
   return PyObject_CallMethodObjArgs((PyObject *)type, refuse_name, pool, shape, dtype, NULL);
 }
@@ -72,8 +73,14 @@ static PyObject *holder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
   if (tci_expect("holder", count, 3) < 0) return NULL;
-  return holder_of((PyTypeObject *)arguments[0], Py_NewRef(arguments[1]), arguments[2]);
+  return tci_holder_of((PyTypeObject *)arguments[0], Py_NewRef(arguments[1]), arguments[2]);
 }
+
+int tci_holder_check(PyObject *object) { return PyObject_TypeCheck(object, holder_type); }
+
+PyObject *tci_holder_array(PyObject *object) { return ((holder *)object)->array; }
+
+PyObject *tci_holder_pool(PyObject *object) { return ((holder *)object)->pool; }
 
 static int holder_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(self));
@@ -129,5 +136,7 @@ PyObject *tci_holder_setup(void) {
   default_dtype = tci_numpy_descr((PyObject *)&PyFloat_Type);
   make_name = PyUnicode_InternFromString("_make");
   refuse_name = PyUnicode_InternFromString("_refuse");
-  return default_dtype == NULL || make_name == NULL || refuse_name == NULL ? NULL : PyType_FromSpec(&holder_spec);
+  if (default_dtype == NULL || make_name == NULL || refuse_name == NULL) return NULL;
+  holder_type = (PyTypeObject *)PyType_FromSpec(&holder_spec);
+  return Py_XNewRef((PyObject *)holder_type);
 }

@@ -99,6 +99,11 @@ static PyMethodDef native_methods[] = {
     {"hook_set_context", tci_hook_set_context, METH_O, "hook_set_context(capsule or None) -> the old capsule"},
     {"watch_faults", FAST(tci_fault_setup), METH_FASTCALL, "watch_faults(make_error, prefixes) -> None"},
     {"torch_connect", tci_torch_connect, METH_O, "torch_connect(find_pool) -> None; whom torch_port.c asks for pools"},
+    {"set_compute", FAST(tci_compute_set), METH_FASTCALL, "set_compute(call, operate, wrap, refuse) -> None; what is done in Python"},
+    {"run", FAST(tci_compute_run), METH_FASTCALL, "run(pool, function, args, kwargs or None) -> its bare result, made in the pool"},
+    {"call", FAST(tci_compute_call), METH_FASTCALL | METH_KEYWORDS, "call(function, *args, **kwargs) -> its result as tensors"},
+    {"operate", FAST(tci_compute_operate), METH_FASTCALL, "operate(ufunc, rule, left, right) -> tensor or NotImplemented"},
+    {"operate_into", FAST(tci_compute_operate_into), METH_FASTCALL, "operate_into(ufunc, left, right) -> left or NotImplemented"},
     {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},
 };
@@ -127,7 +132,7 @@ static int add_objects(PyObject *module) {
 }
 
 void *tci_native_module(void) {
-  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0) return NULL;
+  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0 || tci_compute_setup() < 0) return NULL;
   PyObject *module = PyModule_Create(&native_module);
   if (module != NULL && add_objects(module) < 0) {
     Py_DECREF(module);

@@ -55,6 +55,16 @@ typedef struct tci_array {
   PyObject *mem_handler; /* owned; the capsule through which the data is freed */
 } tci_array;
 
+/* NPY_TYPES: 0 to 16 are the numbers, the later ones 128-bit complex and 16-bit float. */
+enum { TCI_TYPE_BOOL = 0, TCI_TYPE_FLOAT = 11, TCI_TYPE_LONGDOUBLE = 13, TCI_TYPE_CLONGDOUBLE = 16, TCI_TYPE_HALF = 23 };
+
+static inline int tci_type_is_number(int type_number) {
+  return (type_number >= 0 && type_number <= TCI_TYPE_CLONGDOUBLE) || type_number == TCI_TYPE_HALF;
+}
+
+/* Real or complex. */
+static inline int tci_type_is_inexact(int type_number) { return tci_type_is_number(type_number) && type_number >= TCI_TYPE_FLOAT; }
+
 #define TCI_ARRAY_C_CONTIGUOUS 0x0001
 #define TCI_ARRAY_OWNDATA 0x0004
 #define TCI_ARRAY_ALIGNED 0x0100
@@ -67,10 +77,13 @@ PyObject *tci_numpy_array(PyObject *descr, int dimension_count, Py_ssize_t *dime
 PyObject *tci_numpy_descr(PyObject *dtype); /* a new reference; whatever numpy.dtype() takes */
 PyObject *tci_numpy_set_handler(PyObject *capsule); /* NULL: NumPy's default. A new reference to the old one */
 PyObject *tci_numpy_default_handler(void); /* borrowed: the capsule that every context starts with */
+int tci_numpy_is_array(PyObject *object);  /* an ndarray itself, no subclass */
+int tci_numpy_is_scalar(PyObject *object); /* a numpy.generic */
 
 /* ---- pool_handle.c: the base type of MemoryPool ---------------------------------------------------------------------------------- */
 
 PyObject *tci_pool_handle_setup(void);                       /* the type, a borrowed reference; NULL with a Python error set */
+int tci_pool_check(PyObject *object);
 int tci_pool_argument(PyObject *object, tc_pool **pool); /* NULL where closed; 0, or -1 with a TypeError set */
 tc_pool *tci_pool_now(PyObject *pool);                   /* of an object known to be a MemoryPool; NULL where closed */
 PyObject *tci_pool_open(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
@@ -82,6 +95,7 @@ PyObject *tci_pool_address(PyObject *module, PyObject *object);
 int tci_array_setup(void); /* 0, or -1 with a Python error set */
 /* A new reference to an array, to None where the pool refused, or NULL with a Python error set. */
 PyObject *tci_array_make(PyObject *pool, PyObject *shape, PyObject *dtype, int zeroed);
+PyObject *tci_array_like(PyObject *pool, const tci_array *model, PyObject *descr); /* the same, in C order; steals `descr` */
 PyObject *tci_array_empty(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_array_zeros(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
@@ -112,6 +126,10 @@ PyObject *tci_dlpack_import(PyObject *module, PyObject *capsule);
 PyObject *tci_holder_setup(void); /* the type, a new reference; NULL with a Python error set */
 PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool);
+int tci_holder_check(PyObject *object);
+PyObject *tci_holder_array(PyObject *holder); /* borrowed, as is the pool; NULL where the garbage collector has cleared it */
+PyObject *tci_holder_pool(PyObject *holder);
+PyObject *tci_holder_of(PyTypeObject *type, PyObject *array, PyObject *pool); /* a new reference; steals `array` */
 
 /* ---- numpy_hook.c: a pool under NumPy's array data ------------------------------------------------------------------------------- */
 
@@ -148,6 +166,15 @@ void tci_throw_bad_alloc(void); /* returns only where the process has no C++ lib
 
 PyObject *tci_cupy_port_setup(void); /* the type, a borrowed reference; NULL with a Python error set */
 PyObject *tci_torch_connect(PyObject *module, PyObject *function);
+
+/* ---- compute.c: NumPy's functions on tensors --------------------------------------------------------------------------------------- */
+
+int tci_compute_setup(void); /* 0, or -1 with a Python error set */
+PyObject *tci_compute_set(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_compute_run(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_compute_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
+PyObject *tci_compute_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_compute_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
 

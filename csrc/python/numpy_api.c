@@ -7,6 +7,7 @@
 enum numpy_slot {
   SLOT_ARRAY_TYPE = 2,
   SLOT_DESCR_TYPE = 3,
+  SLOT_SCALAR_TYPE = 10,
   SLOT_NEW_FROM_DESCR = 94,
   SLOT_DESCR_CONVERTER = 174,
   SLOT_SET_HANDLER = 304,
@@ -46,6 +47,10 @@ PyObject *tci_numpy_descr(PyObject *dtype) {
   ((descr_converter)numpy_api[SLOT_DESCR_CONVERTER])(dtype, &descr);
   return descr;
 }
+
+int tci_numpy_is_array(PyObject *object) { return (void *)Py_TYPE(object) == numpy_api[SLOT_ARRAY_TYPE]; }
+
+int tci_numpy_is_scalar(PyObject *object) { return PyObject_TypeCheck(object, (PyTypeObject *)numpy_api[SLOT_SCALAR_TYPE]); }
 
 PyObject *tci_numpy_set_handler(PyObject *capsule) { return ((set_handler)numpy_api[SLOT_SET_HANDLER])(capsule); }
 

@@ -39,6 +39,8 @@ static pool_handle *as_pool_handle(PyObject *object) {
 
 tc_pool *tci_pool_now(PyObject *pool) { return __atomic_load_n(&((pool_handle *)pool)->pool, __ATOMIC_ACQUIRE); }
 
+int tci_pool_check(PyObject *object) { return PyObject_TypeCheck(object, pool_handle_type); }
+
 int tci_pool_argument(PyObject *object, tc_pool **pool) {
   if (as_pool_handle(object) == NULL) return -1;
   *pool = tci_pool_now(object);

@@ -1,0 +1,116 @@
+"""Functions of CuPy on device arrays, with every array that they make in a block of the device's pool, on the current stream.
+
+A function of NumPy is carried out by CuPy's of the same name, one of the array API standard by array-api-compat's for CuPy. Limit: what
+CuPy does not have is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _cupy
+from ._described import Described
+from ._device_array import DeviceArray, DeviceMemory, wrap_device_memory
+from ._errors import DeviceMismatchError, DeviceUnavailableError
+from ._fake_device import FakeDeviceUpstream
+from ._lib import native
+
+if TYPE_CHECKING:
+    from ._pool import MemoryPool
+
+
+def call_on_device(pool: MemoryPool, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what CuPy's counterpart of a function of NumPy makes of tensors on the pool's device; CuPy's arrays are left bare."""
+    upstream = pool.upstream
+    if isinstance(upstream, FakeDeviceUpstream):
+        raise DeviceUnavailableError("a fake device holds no data: it has shapes, views and addresses only")
+    with upstream.on_device(), _cupy.allocating_with(functools.partial(_take_block, pool)):
+        return find_counterpart(function)(*_on_device(args), **_on_device(kwargs))
+
+
+def wrap_on_device(array: Any, pool: MemoryPool) -> DeviceArray:
+    """Return a CuPy array as a DeviceArray that keeps it."""
+    memory = DeviceMemory(array.data.ptr, array.nbytes, array, pool.upstream, pool.device.index)
+    if array.nbytes and not array.flags.c_contiguous:
+        low, high = _cupy.byte_bounds(array)
+        memory = DeviceMemory(low, high - low, array, pool.upstream, pool.device.index)
+    return wrap_device_memory(memory, (array.data.ptr, array.shape, array.dtype, array.strides))
+
+
+def _take_block(pool: MemoryPool, nbytes: int) -> Any:
+    """Return CuPy's pointer to a block of a pool, which it keeps."""
+    block = native.block(pool, nbytes, pool.upstream.current_stream())
+    return _cupy.memory_pointer(block.ptr, block, nbytes, pool.device.index) if block is not None else pool._refuse(nbytes)
+
+
+def _on_device(value: Any) -> Any:
+    """Return an argument with its tensors as CuPy arrays."""
+    if isinstance(value, Described):
+        array: Any = value._array
+        return array.cupy()
+    if isinstance(value, dict):
+        return {name: _on_device(part) for name, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(_on_device, value))
+    if isinstance(value, np.ndarray):
+        raise DeviceMismatchError(
+            "an array on the CPU can't be used with a tensor on a GPU, and nothing is copied unasked: tensorcore.asarray(array, device=...)"
+        )
+    return value
+
+
+# ---- counterparts ---------------------------------------------------------------------------------------------------------------
+
+
+def find_counterpart(function: Any) -> Any:
+    """Return CuPy's counterpart of a function of NumPy, a method of an array or of a ufunc, or one of the standard's.
+
+    Raises
+    ------
+    TypeError
+        CuPy has none.
+    """
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, np.ufunc):  # np.add.reduce
+        return getattr(find_counterpart(owner), function.__name__)
+    if getattr(function, "__objclass__", None) is np.ndarray:  # np.ndarray.reshape
+        return lambda array, *args, **kwargs: getattr(array, function.__name__)(*args, **kwargs)
+    if getattr(function, "__module__", "") == "_operator":
+        return function
+    module, name = _standard_names().get(id(function), (None, getattr(function, "__name__", "")))
+    for candidate in (module,) if module else _modules_like(function):
+        found = getattr(_import(candidate), name, None)
+        if found is not None:
+            return found
+    raise TypeError(f"CuPy has no counterpart of {function!r}: take the tensor to the CPU first, x.cpu()")
+
+
+def _modules_like(function: Any) -> tuple[str, ...]:
+    """Return CuPy's modules for a function of a NumPy module: numpy.linalg's are in cupy.linalg."""
+    module = getattr(function, "__module__", None) or "numpy"
+    return (module.replace("numpy", "cupy", 1), "cupy")
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cupy."):
+            return None
+        raise
+
+
+@functools.cache
+def _standard_names() -> dict[int, tuple[str, str]]:
+    """Return where array-api-compat has CuPy's form of each of its functions for NumPy, by the identity of that."""
+    names: dict[int, tuple[str, str]] = {}
+    for part in ("", ".fft", ".linalg"):
+        module = import_module("array_api_compat.numpy" + part)
+        for name in dir(module):
+            if not name.startswith("_") and callable(getattr(module, name)):
+                names.setdefault(id(getattr(module, name)), ("array_api_compat.cupy" + part, name))
+    return names

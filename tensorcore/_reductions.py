@@ -1,0 +1,117 @@
+"""Reductions and the protocols of the array libraries: methods of a tensor that NumPy's functions of the same name carry out."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ._compute import call as compute
+from ._compute import call_ufunc
+from ._described import Described
+from ._lib import native
+from ._operators import Operators
+
+if TYPE_CHECKING:
+    import types
+
+    import numpy.typing as npt
+
+    from ._backend import Device
+
+    Axis = int | tuple[int, ...] | None
+
+_call = native.call
+_STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+
+
+class Reductions(Operators):
+    """The part of a tensor that sums up, and answers NumPy and the array API standard."""
+
+    __slots__ = ()
+
+    # ---- reductions -------------------------------------------------------------------------------------------------------------
+
+    def sum(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
+        """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones."""
+        return _call(np.sum, self, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def prod(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
+        """Return the product along one or more axes, over everything with None."""
+        return _call(np.prod, self, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
+        """Return the mean along one or more axes, over everything with None."""
+        return _call(np.mean, self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Self:
+        """Return the variance; the sum of squares is divided by the number of elements less `correction`."""
+        return _call(np.var, self, axis=axis, ddof=correction, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Self:
+        """Return the standard deviation: the root of `var`."""
+        return _call(np.std, self, axis=axis, ddof=correction, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
+        """Return the smallest element along one or more axes, over everything with None."""
+        return _call(np.min, self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
+        """Return the largest element along one or more axes, over everything with None."""
+        return _call(np.max, self, axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
+        """Return the index of the first smallest element along an axis, of the flattened tensor with None."""
+        return _call(np.argmin, self, axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
+        """Return the index of the first largest element along an axis, of the flattened tensor with None."""
+        return _call(np.argmax, self, axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
+        """Return whether any element is true, along one or more axes, over everything with None."""
+        return _call(np.any, self, axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
+        """Return whether all elements are true, along one or more axes, over everything with None."""
+        return _call(np.all, self, axis=axis, keepdims=keepdims)
+
+    def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Self:
+        """Return the elements in another type, in the same pool; with copy=False the tensor itself where it has that type."""
+        if not copy and self.dtype == np.dtype(dtype):
+            return self
+        return _call(np.ndarray.astype, self, dtype, copy=True)
+
+    # ---- protocols --------------------------------------------------------------------------------------------------------------
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> types.ModuleType:
+        """Return `tensorcore`, the namespace of the array API standard; ValueError for a version that it does not follow."""
+        if api_version is not None and api_version not in _STANDARDS:
+            raise ValueError(f"TensorCore follows the array API standard {_STANDARDS[-1]} and before, not {api_version!r}")
+        return sys.modules[__package__]
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Carry out a ufunc of NumPy, or one of its methods, with the result in the pool."""
+        return call_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out a function of NumPy with its result in the pool; arrays of other libraries among its arguments are theirs."""
+        if not all(issubclass(kind, (Described, np.ndarray)) for kind in types):
+            return NotImplemented
+        return compute(func, args, kwargs)
+
+    def to_device(self, device: str | Device, /, *, stream: Any = None) -> Self:
+        """Return the tensor on a device, as `to`; ValueError for a stream, since the copy is ordered by the current one."""
+        if stream is not None:
+            raise ValueError(f"to_device copies in the order of the current stream: leave stream={stream!r} out")
+        moved: Self = self.to(device)  # type: ignore[attr-defined] # of Tensor
+        return moved
+
+    @property
+    def mT(self) -> Self:  # noqa: N802 - the standard's name
+        """A view with the last two dimensions exchanged; ValueError for fewer than two."""
+        if self.ndim < 2:
+            raise ValueError(f"a tensor of {self.ndim} dimensions has no matrices to transpose")
+        swapped: Self = self.transpose(*range(self.ndim - 2), self.ndim - 1, self.ndim - 2)  # type: ignore[attr-defined] # of Tensor
+        return swapped
