@@ -6,7 +6,6 @@ tuples. Nothing moves between devices unasked. Cost: some microseconds more than
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from numbers import Number
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +21,8 @@ from ._lib import address_of, find_block, native
 from ._transfer import new_array
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._pool import MemoryPool
 
 tensor_class: type[Described] = Described
@@ -162,4 +163,4 @@ def refuse(error: Exception | None, pool: MemoryPool, like: np.ndarray[Any, np.d
         raise explained from error
 
 
-native.set_compute(call, operate, wrap, refuse)
+native.set_compute(call, wrap, refuse, operate)

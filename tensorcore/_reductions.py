@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Axis = int | tuple[int, ...] | None
 
 _call = native.call
+_plain_types: set[type] = {np.ndarray, bool, int, float, complex}  # and the classes of tensors: operands without a say of their own
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
@@ -31,51 +32,54 @@ class Reductions(Operators):
 
     __slots__ = ()
 
+    def __init_subclass__(cls) -> None:
+        _plain_types.add(cls)
+
     # ---- reductions -------------------------------------------------------------------------------------------------------------
 
     def sum(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones."""
-        return _call(np.sum, self, axis=axis, dtype=dtype, keepdims=keepdims)
+        return _call(np.ndarray.sum, self, axis, dtype, None, keepdims)
 
     def prod(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the product along one or more axes, over everything with None."""
-        return _call(np.prod, self, axis=axis, dtype=dtype, keepdims=keepdims)
+        return _call(np.ndarray.prod, self, axis, dtype, None, keepdims)
 
     def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the mean along one or more axes, over everything with None."""
-        return _call(np.mean, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.mean, self, axis, None, None, keepdims)
 
     def var(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Self:
         """Return the variance; the sum of squares is divided by the number of elements less `correction`."""
-        return _call(np.var, self, axis=axis, ddof=correction, keepdims=keepdims)
+        return _call(np.ndarray.var, self, axis, None, None, correction, keepdims=keepdims)
 
     def std(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Self:
         """Return the standard deviation: the root of `var`."""
-        return _call(np.std, self, axis=axis, ddof=correction, keepdims=keepdims)
+        return _call(np.ndarray.std, self, axis, None, None, correction, keepdims=keepdims)
 
     def min(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the smallest element along one or more axes, over everything with None."""
-        return _call(np.min, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.min, self, axis, None, keepdims)
 
     def max(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the largest element along one or more axes, over everything with None."""
-        return _call(np.max, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.max, self, axis, None, keepdims)
 
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
         """Return the index of the first smallest element along an axis, of the flattened tensor with None."""
-        return _call(np.argmin, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.argmin, self, axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
         """Return the index of the first largest element along an axis, of the flattened tensor with None."""
-        return _call(np.argmax, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.argmax, self, axis, keepdims=keepdims)
 
     def any(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether any element is true, along one or more axes, over everything with None."""
-        return _call(np.any, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.any, self, axis, None, keepdims)
 
     def all(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether all elements are true, along one or more axes, over everything with None."""
-        return _call(np.all, self, axis=axis, keepdims=keepdims)
+        return _call(np.ndarray.all, self, axis, None, keepdims)
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Self:
         """Return the elements in another type, in the same pool; with copy=False the tensor itself where it has that type."""
@@ -93,13 +97,15 @@ class Reductions(Operators):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Carry out a ufunc of NumPy, or one of its methods, with the result in the pool."""
+        if method == "__call__" and not kwargs and _plain_types.issuperset(map(type, inputs)):
+            return _call(ufunc, *inputs)
         return call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a function of NumPy with its result in the pool; arrays of other libraries among its arguments are theirs."""
-        if not all(issubclass(kind, (Described, np.ndarray)) for kind in types):
+        if not _plain_types.issuperset(types) and not all(issubclass(kind, (Described, np.ndarray)) for kind in types):
             return NotImplemented
-        return compute(func, args, kwargs)
+        return compute(func, args, kwargs) if "out" in kwargs else _call(func, *args, **kwargs)
 
     def to_device(self, device: str | Device, /, *, stream: Any = None) -> Self:
         """Return the tensor on a device, as `to`; ValueError for a stream, since the copy is ordered by the current one."""

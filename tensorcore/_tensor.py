@@ -126,7 +126,7 @@ class Tensor(Reductions):
         if isinstance(array, DeviceArray):
             key = _as_arrays(key)
             return self._view(array.view(key)) if is_basic(key) else self._copy_of(array.select(key))
-        if _is_view_key(key):  # with ...: one element is a view of no dimensions, which can still be written to
+        if type(key) is not Tensor and _is_view_key(key):  # with ...: one element is a view of no dimensions, which can still be written to
             keys = key if type(key) is tuple else (key,)
             return self._view(array[keys if ... in keys else (*keys, ...)])
         return native.call(operator.getitem, self, key)

@@ -47,6 +47,8 @@ static const int short_way = 0;
 static const int short_way = 1;
 #endif
 
+PyObject *tci_holder_default_pool(void) { return short_way ? default_pool : NULL; }
+
 static PyObject *holder_default(PyTypeObject *type, PyObject *pool, PyObject *shape, PyObject *dtype) {
   PyObject *array = tci_array_make(pool, shape, dtype, 0);
   if (array != Py_None) return array == NULL ? NULL : tci_holder_of(type, array, pool);

@@ -126,6 +126,7 @@ PyObject *tci_dlpack_import(PyObject *module, PyObject *capsule);
 PyObject *tci_holder_setup(void); /* the type, a new reference; NULL with a Python error set */
 PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool);
+PyObject *tci_holder_default_pool(void); /* borrowed; NULL: there is no short way to it */
 int tci_holder_check(PyObject *object);
 PyObject *tci_holder_array(PyObject *holder); /* borrowed, as is the pool; NULL where the garbage collector has cleared it */
 PyObject *tci_holder_pool(PyObject *holder);
@@ -173,8 +174,25 @@ int tci_compute_setup(void); /* 0, or -1 with a Python error set */
 PyObject *tci_compute_set(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_compute_run(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_compute_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
-PyObject *tci_compute_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *tci_compute_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* What a call has found among its arguments. */
+typedef struct tci_operands {
+  PyObject *kind; /* borrowed: the type of the first tensor of a pool, else of the first tensor; NULL: none so far */
+  PyObject *pool; /* borrowed: the pool of the first that has one; NULL: none so far */
+  int plain;      /* no argument so far needs Python */
+  int foreign;    /* some tensor's memory is not of a pool */
+} tci_operands;
+
+/* A tuple of the values as NumPy takes them (NULL for `found`: as they are); NULL with a Python error set. */
+PyObject *tci_compute_pack(PyObject *const *values, Py_ssize_t count, tci_operands *found);
+/* The function's result as tensors; *done: whether it was called, else it is for Python to do. */
+PyObject *tci_compute_plainly(PyObject *function, PyObject *args, PyObject *kwargs, const tci_operands *found, int *done);
+
+/* ---- operate.c: the operators of tensors ------------------------------------------------------------------------------------------ */
+
+void tci_operate_set(PyObject *operate, PyObject *refuse);
+PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
 
