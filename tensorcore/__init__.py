@@ -20,17 +20,26 @@ if TYPE_CHECKING:
     from ._api import *  # noqa: F403  # the one list of public names is _api.__all__
     from ._api import __all__ as __all__
     from ._api import __version__ as __version__
+    from ._namespace import *  # noqa: F403  # the array API standard: _namespace.__all__
+    from ._namespace import __array_api_version__ as __array_api_version__
+    from ._namespace import __array_namespace_info__ as __array_namespace_info__
+
+
+_PRIVATE = frozenset(("__all__", "__version__", "__array_api_version__", "__array_namespace_info__", "_C_API"))
 
 
 def __getattr__(name: str) -> object:
     """Import everything at the first use of a name: a program under ``tensorcore run`` may set NumPy's environment first."""
-    if name.startswith("_") and name not in ("__all__", "__version__", "_C_API"):
+    if name.startswith("_") and name not in _PRIVATE:
         raise AttributeError(f"module 'tensorcore' has no attribute {name!r}")
     import_module("numpy")  # first: what waits for NumPy (tensorcore run) must not find this package half imported
     if name == "_C_API":  # what tensorcore_import() of tensorcore_capi.h asks for
         return import_module("._lib", __name__).C_API
     _api = import_module("._api", __name__)
     globals().update({public: getattr(_api, public) for public in _api.__all__}, __all__=_api.__all__)
+    if name not in globals() and "_namespace" not in globals():  # a name of the array API standard
+        _namespace = import_module("._namespace", __name__)
+        globals().update({public: getattr(_namespace, public) for public in _namespace.__all__})
     try:
         return globals()[name]
     except KeyError:
@@ -38,4 +47,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module("._api", __name__).__all__})
+    modules = (import_module("._api", __name__), import_module("._namespace", __name__))
+    return sorted({*globals(), *(name for module in modules for name in module.__all__)})

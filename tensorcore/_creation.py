@@ -40,7 +40,7 @@ def zeros(
     shape: Shape, dtype: npt.DTypeLike = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor of zeros; parameters and errors as of `Tensor`."""
-    chosen = _choose_pool(device, pool)
+    chosen = choose_pool(device, pool)
     array = chosen._make_zeros(chosen, shape, dtype)
     return native.holder(Tensor, array, chosen) if array is not None else Tensor._refuse(chosen, shape, dtype)
 
@@ -76,9 +76,8 @@ def arange(
     pool: MemoryPool | None = None,
 ) -> Tensor:
     """Return the numbers from `start` (0 where it is the only one) up to `stop`, without it, in steps: `numpy.arange`."""
-    chosen = _choose_pool(device, pool)
-    values = np.arange(start, dtype=dtype) if stop is None and step == 1 else np.arange(*_span(start, stop), step, dtype=dtype)
-    return native.holder(Tensor, *copy_into_pool(values, chosen))
+    span = (start,) if stop is None and step == 1 else (*_span(start, stop), step)
+    return make(choose_pool(device, pool), np.arange, *span, dtype=dtype)
 
 
 def _span(start: Any, stop: Any) -> tuple[Any, Any]:
@@ -118,7 +117,7 @@ def asarray(
     if device is None and pool is None:
         where = get_default_device() if host and not isinstance(source, Tensor) else found.device
     else:
-        where = _choose_pool(device, pool).device
+        where = choose_pool(device, pool).device
     wanted = found.dtype if dtype is None else np.dtype(dtype)
     moves = where != found.device or (pool is not None and found._pool is not pool)
     made_here = host and not isinstance(source, Tensor) and not hasattr(source, "__array_interface__") and not _lends(source)
@@ -153,7 +152,14 @@ def from_dlpack(source: Any, *, device: str | Device | None = None, copy: bool |
     return found.to(device)
 
 
-def _choose_pool(device: str | Device | None, pool: MemoryPool | None) -> MemoryPool:
+def make(pool: MemoryPool, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Tensor:
+    """Return the array that a function of NumPy makes as a tensor of a pool: made in it on the host, copied to a device."""
+    if not pool.upstream.host_memory:
+        return native.holder(Tensor, *copy_into_pool(function(*args, **kwargs), pool))
+    return native.holder(Tensor, native.run(pool, function, args, kwargs), pool)
+
+
+def choose_pool(device: str | Device | None, pool: MemoryPool | None) -> MemoryPool:
     """Return the pool that `device` and `pool` mean."""
     if pool is None:
         return current_pool(device)

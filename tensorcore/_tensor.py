@@ -126,7 +126,9 @@ class Tensor(Reductions):
         if isinstance(array, DeviceArray):
             key = _as_arrays(key)
             return self._view(array.view(key)) if is_basic(key) else self._copy_of(array.select(key))
-        if type(key) is not Tensor and _is_view_key(key):  # with ...: one element is a view of no dimensions, which can still be written to
+        if type(key) is not Tensor and _is_view_key(
+            key
+        ):  # with ...: one element is a view of no dimensions, which can still be written to
             keys = key if type(key) is tuple else (key,)
             return self._view(array[keys if ... in keys else (*keys, ...)])
         return native.call(operator.getitem, self, key)
@@ -286,6 +288,11 @@ class Tensor(Reductions):
         """Pickle the elements; the tensor is made again in the global pool of its device."""
         return _rebuild, (type(self), np.ascontiguousarray(self._on_host()), str(self.device))
 
+
+if TYPE_CHECKING:
+    Operand = (
+        Tensor | Array | complex
+    )  # what the functions of the array API take: bool, int and float are complex to a type checker
 
 _compute.tensor_class = Tensor
 Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
