@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def empty(
-    shape: Shape, dtype: npt.DTypeLike = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
+    shape: Shape, dtype: npt.DTypeLike | None = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor that is not initialised: `Tensor(shape, dtype, device=device, pool=pool)`."""
     return Tensor(shape, dtype, device=device, pool=pool)
 
 
 def zeros(
-    shape: Shape, dtype: npt.DTypeLike = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
+    shape: Shape, dtype: npt.DTypeLike | None = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor of zeros; parameters and errors as of `Tensor`."""
     chosen = choose_pool(device, pool)
@@ -46,10 +46,10 @@ def zeros(
 
 
 def ones(
-    shape: Shape, dtype: npt.DTypeLike = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
+    shape: Shape, dtype: npt.DTypeLike | None = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor of ones; parameters and errors as of `Tensor`."""
-    return full(shape, 1, dtype, device=device, pool=pool)
+    return full(shape, 1, "float64" if dtype is None else dtype, device=device, pool=pool)
 
 
 def full(

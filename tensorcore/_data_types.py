@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,9 +66,23 @@ def can_cast(from_: Tensor | DTypeLike, to: DTypeLike, /) -> builtins.bool:
     return builtins.bool(np.can_cast(_type_of(from_), to))
 
 
-def finfo(type: Tensor | DTypeLike, /) -> np.finfo[Any]:
-    """Return the limits of a floating type, real or complex: bits, eps, max, min, smallest_normal, dtype."""
-    return np.finfo(_type_of(type))
+@dataclass(frozen=True, slots=True)
+class FloatLimits:
+    """The limits of a floating type: bits of one real number, distance of 1 to the next, largest, smallest, smallest normal > 0."""
+
+    bits: int
+    eps: float
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: np.dtype[Any]
+
+
+def finfo(type: Tensor | DTypeLike, /) -> FloatLimits:
+    """Return the limits of a floating type, or of the real numbers that a complex one is made of."""
+    limits = np.finfo(_type_of(type))
+    numbers = (float(getattr(limits, name)) for name in ("eps", "max", "min", "smallest_normal"))
+    return FloatLimits(limits.bits, *numbers, limits.dtype)
 
 
 def iinfo(type: Tensor | DTypeLike, /) -> np.iinfo[Any]:
