@@ -28,28 +28,34 @@ if TYPE_CHECKING:
 
     Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
+_FLOAT = np.dtype("float64")  # the type where none is named
+
 
 def empty(
-    shape: Shape, dtype: npt.DTypeLike | None = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
+    shape: Shape, dtype: npt.DTypeLike | None = None, *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor that is not initialised: `Tensor(shape, dtype, device=device, pool=pool)`."""
-    return Tensor(shape, dtype, device=device, pool=pool)
+    return Tensor(shape, _FLOAT if dtype is None else dtype, device=device, pool=pool)
 
 
 def zeros(
-    shape: Shape, dtype: npt.DTypeLike | None = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
+    shape: Shape, dtype: npt.DTypeLike | None = None, *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor of zeros; parameters and errors as of `Tensor`."""
     chosen = choose_pool(device, pool)
-    array = chosen._make_zeros(chosen, shape, dtype)
-    return native.holder(Tensor, array, chosen) if array is not None else Tensor._refuse(chosen, shape, dtype)
+    array = chosen._make_zeros(chosen, shape, _FLOAT if dtype is None else dtype)
+    return (
+        native.holder(Tensor, array, chosen)
+        if array is not None
+        else Tensor._refuse(chosen, shape, _FLOAT if dtype is None else dtype)
+    )
 
 
 def ones(
-    shape: Shape, dtype: npt.DTypeLike | None = "float64", *, device: str | Device | None = None, pool: MemoryPool | None = None
+    shape: Shape, dtype: npt.DTypeLike | None = None, *, device: str | Device | None = None, pool: MemoryPool | None = None
 ) -> Tensor:
     """Return a tensor of ones; parameters and errors as of `Tensor`."""
-    return full(shape, 1, "float64" if dtype is None else dtype, device=device, pool=pool)
+    return full(shape, 1, _FLOAT if dtype is None else dtype, device=device, pool=pool)
 
 
 def full(

@@ -81,8 +81,8 @@ class FloatLimits:
 def finfo(type: Tensor | DTypeLike, /) -> FloatLimits:
     """Return the limits of a floating type, or of the real numbers that a complex one is made of."""
     limits = np.finfo(_type_of(type))
-    numbers = (float(getattr(limits, name)) for name in ("eps", "max", "min", "smallest_normal"))
-    return FloatLimits(limits.bits, *numbers, limits.dtype)
+    eps, largest, smallest = float(limits.eps), float(limits.max), float(limits.min)
+    return FloatLimits(limits.bits, eps, largest, smallest, float(limits.smallest_normal), limits.dtype)
 
 
 def iinfo(type: Tensor | DTypeLike, /) -> np.iinfo[Any]:
@@ -92,7 +92,7 @@ def iinfo(type: Tensor | DTypeLike, /) -> np.iinfo[Any]:
 
 def isdtype(dtype: DTypeLike, kind: Kind) -> builtins.bool:
     """Return whether a type is of a kind: a type, 'bool', 'integral', 'real floating' ..., or a tuple of such."""
-    return builtins.bool(np.isdtype(np.dtype(dtype), kind))  # type: ignore[arg-type] # its stub asks for types, not dtypes
+    return builtins.bool(np.isdtype(np.dtype(dtype), kind))
 
 
 def result_type(*arrays_and_dtypes: Tensor | DTypeLike | complex) -> np.dtype[Any]:

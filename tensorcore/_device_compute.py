@@ -1,7 +1,7 @@
 """Functions of CuPy on device arrays, with every array that they make in a block of the device's pool, on the current stream.
 
-A function of NumPy is carried out by CuPy's of the same name, one of the array API standard by array-api-compat's for CuPy. Limit: what
-CuPy does not have is refused.
+A function of NumPy is carried out by CuPy's of the same name, one of the array API standard by array-api-compat's for CuPy. Limit:
+what CuPy does not have is refused.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def _on_device(value: Any) -> Any:
         return type(value)(map(_on_device, value))
     if isinstance(value, np.ndarray):
         raise DeviceMismatchError(
-            "an array on the CPU can't be used with a tensor on a GPU, and nothing is copied unasked: tensorcore.asarray(array, device=...)"
+            "an array on the CPU can't be used with a tensor on a GPU, and nothing is copied unasked: "
+            "tensorcore.asarray(array, device=...) copies it"
         )
     return value
 

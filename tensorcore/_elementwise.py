@@ -1,7 +1,7 @@
 """Functions of the array API standard 2025.12 for each element; results in the pool of the first tensor.
 
-Shapes are broadcast and types promoted by the standard's rules. They are carried out by NumPy or CuPy through array-api-compat; on the CPU that
-costs about 0.3 µs besides theirs.
+Shapes are broadcast and types promoted by the standard's rules. They are carried out by NumPy or CuPy through array-api-compat;
+on the CPU that costs about 0.3 µs besides theirs.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ __all__ = [
     "isinf",
     "isnan",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "logical_not",
     "negative",
     "positive",
@@ -59,7 +59,7 @@ __all__ = [
 call = native.call
 
 
-# ---- of one tensor -----------------------------------------------------------------------------------------------------------------
+# ---- of one tensor --------------------------------------------------------------------------------------------------------------
 
 
 def abs(x: Operand, /) -> Tensor:

@@ -1,7 +1,7 @@
 """Functions of the array API standard 2025.12 for each pair of elements; results in the pool of the first tensor.
 
-Shapes are broadcast and types promoted by the standard's rules. They are carried out by NumPy or CuPy through array-api-compat; on the CPU that
-costs about 0.3 µs besides theirs.
+Shapes are broadcast and types promoted by the standard's rules. They are carried out by NumPy or CuPy through array-api-compat;
+on the CPU that costs about 0.3 µs besides theirs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 call = native.call
 
 
-# ---- of two ------------------------------------------------------------------------------------------------------------------------
+# ---- of two ---------------------------------------------------------------------------------------------------------------------
 
 
 def add(x1: Operand, x2: Operand, /) -> Tensor:

@@ -1,6 +1,7 @@
 """Functions of the array API standard 2025.12 that change shape and order, select, and multiply matrices.
 
-Results are views, or in the pool. They are carried out by NumPy or CuPy through array-api-compat. Cost: about 0.5 µs besides theirs on the CPU.
+Results are views, or in the pool. They are carried out by NumPy or CuPy through array-api-compat. Cost: about 0.5 µs besides
+theirs on the CPU.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ __all__ = [
 call = native.call
 
 
-# ---- shapes ------------------------------------------------------------------------------------------------------------------------
+# ---- shapes ---------------------------------------------------------------------------------------------------------------------
 
 
 def broadcast_arrays(*arrays: Operand) -> tuple[Tensor, ...]:
@@ -97,7 +98,7 @@ def matrix_transpose(x: Operand, /) -> Tensor:
     return call(xp.matrix_transpose, x)
 
 
-# ---- order and number of elements --------------------------------------------------------------------------------------------------
+# ---- order and number of elements -----------------------------------------------------------------------------------------------
 
 
 def concat(arrays: Operands, /, *, axis: int | None = 0) -> Tensor:
@@ -135,7 +136,7 @@ def tile(x: Operand, repetitions: tuple[int, ...], /) -> Tensor:
     return call(xp.tile, x, repetitions)
 
 
-# ---- selection ---------------------------------------------------------------------------------------------------------------------
+# ---- selection ------------------------------------------------------------------------------------------------------------------
 
 
 def take(x: Operand, indices: Operand, /, *, axis: int | None = None) -> Tensor:
@@ -163,7 +164,7 @@ def meshgrid(*arrays: Operand, indexing: Literal["xy", "ij"] = "xy") -> tuple[Te
     return tuple(call(xp.meshgrid, *arrays, indexing=indexing))
 
 
-# ---- linear algebra ----------------------------------------------------------------------------------------------------------------
+# ---- linear algebra -------------------------------------------------------------------------------------------------------------
 
 
 def matmul(x1: Operand, x2: Operand, /) -> Tensor:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __array_api_version__ = "2025.12"
 
 _MODULES = (_creation_like, _data_types, _elementwise, _elementwise_pairs, _manipulation, _reducing)
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "__array_api_version__",
     "__array_namespace_info__",
     "fft",
@@ -58,7 +58,7 @@ class NamespaceInfo:
 
     def devices(self) -> list[Device]:
         """Return the usable devices."""
-        return all_devices()
+        return list(all_devices())
 
     def default_dtypes(self, *, device: str | Device | None = None) -> dict[str, np.dtype[Any]]:
         """Return the types of tensors made without one; they are the same on every device."""

@@ -49,7 +49,7 @@ __all__ = [
 call = native.call
 
 
-# ---- sums and extremes -------------------------------------------------------------------------------------------------------------
+# ---- sums and extremes ----------------------------------------------------------------------------------------------------------
 
 
 def sum(x: Operand, /, *, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
@@ -123,7 +123,7 @@ def diff(x: Operand, /, *, axis: int = -1, n: int = 1, prepend: Operand | None =
     return call(xp.diff, x, axis=axis, n=n, **ends)
 
 
-# ---- searching ---------------------------------------------------------------------------------------------------------------------
+# ---- searching ------------------------------------------------------------------------------------------------------------------
 
 
 def argmax(x: Operand, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -151,7 +151,7 @@ def where(condition: Operand, x1: Operand, x2: Operand, /) -> Tensor:
     return call(xp.where, condition, x1, x2)
 
 
-# ---- sorting -----------------------------------------------------------------------------------------------------------------------
+# ---- sorting --------------------------------------------------------------------------------------------------------------------
 
 
 def argsort(x: Operand, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
@@ -164,7 +164,7 @@ def sort(x: Operand, /, *, axis: int = -1, descending: bool = False, stable: boo
     return call(xp.sort, x, axis=axis, descending=descending, stable=stable)
 
 
-# ---- sets --------------------------------------------------------------------------------------------------------------------------
+# ---- sets -----------------------------------------------------------------------------------------------------------------------
 
 
 def isin(x1: Operand, x2: Operand, /, *, invert: bool = False) -> Tensor:
@@ -173,7 +173,7 @@ def isin(x1: Operand, x2: Operand, /, *, invert: bool = False) -> Tensor:
 
 
 def unique_all(x: Operand, /) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (values, indices, inverse_indices, counts): the distinct values, where each comes first, which one each element is, how often."""
+    """Return (values, indices, inverse_indices, counts): what there is, where first, which each element is, how often."""
     return call(xp.unique_all, x)
 
 

@@ -42,7 +42,7 @@ __all__ = [
 call = native.call
 
 
-# ---- transforms --------------------------------------------------------------------------------------------------------------------
+# ---- transforms -----------------------------------------------------------------------------------------------------------------
 
 
 def fft(x: Operand, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> Tensor:
@@ -95,7 +95,7 @@ def irfftn(x: Operand, /, *, s: Sequence[int] | None = None, axes: Sequence[int]
     return call(xp.irfftn, x, s=s, axes=axes, norm=norm)
 
 
-# ---- frequencies -------------------------------------------------------------------------------------------------------------------
+# ---- frequencies ----------------------------------------------------------------------------------------------------------------
 
 
 def fftshift(x: Operand, /, *, axes: int | Sequence[int] | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """The linear algebra extension of the array API standard 2025.12, `tensorcore.linalg`; functions take stacks of matrices.
 
-They are carried out by NumPy or CuPy through array-api-compat; a singular matrix raises NumPy's LinAlgError. Cost: small beside theirs.
+They are carried out by NumPy or CuPy through array-api-compat; a singular matrix raises NumPy's LinAlgError.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 call = native.call
 
 
-# ---- products ----------------------------------------------------------------------------------------------------------------------
+# ---- products -------------------------------------------------------------------------------------------------------------------
 
 
 def cross(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Tensor:
@@ -82,7 +82,7 @@ def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Tensor:
     return call(xp.vecdot, x1, x2, axis=axis)
 
 
-# ---- what matrices have ------------------------------------------------------------------------------------------------------------
+# ---- what matrices have ---------------------------------------------------------------------------------------------------------
 
 
 def det(x: Operand, /) -> Tensor:
@@ -125,7 +125,7 @@ def vector_norm(x: Operand, /, *, axis: int | tuple[int, ...] | None = None, kee
     return call(xp.vector_norm, x, axis=axis, keepdims=keepdims, ord=ord)
 
 
-# ---- decompositions ----------------------------------------------------------------------------------------------------------------
+# ---- decompositions -------------------------------------------------------------------------------------------------------------
 
 
 def cholesky(x: Operand, /, *, upper: bool = False) -> Tensor:
@@ -168,7 +168,7 @@ def svdvals(x: Operand, /) -> Tensor:
     return call(xp.svdvals, x)
 
 
-# ---- equations ---------------------------------------------------------------------------------------------------------------------
+# ---- equations ------------------------------------------------------------------------------------------------------------------
 
 
 def inv(x: Operand, /) -> Tensor:

@@ -186,7 +186,7 @@ def test_an_index_array_or_mask_gives_a_copy_in_the_same_pool(pool: tc.MemoryPoo
     """As in NumPy, but the copy's storage is a block too."""
     copied = grid[key]
     np.testing.assert_array_equal(copied.numpy(), grid.numpy()[key])
-    assert pool.allocation_count == 2
+    assert pool.allocation_count - pool.deallocation_count == 2  # what NumPy makes of the key comes and goes
     copied.fill(-1)
     assert (grid.numpy() >= 0).all()
 
