@@ -118,6 +118,8 @@ def asarray(
     DeviceMismatchError
         `device` and `pool` disagree.
     """
+    if _is_made_here(source):
+        return _make_of_numbers(source, dtype, choose_pool(device, pool), copy)
     found = _find_tensor(source)
     host = not isinstance(found._array, DeviceArray)
     if device is None and pool is None:
@@ -126,14 +128,27 @@ def asarray(
         where = choose_pool(device, pool).device
     wanted = found.dtype if dtype is None else np.dtype(dtype)
     moves = where != found.device or (pool is not None and found._pool is not pool)
-    made_here = host and not isinstance(source, Tensor) and not hasattr(source, "__array_interface__") and not _lends(source)
-    if copy is False and (moves or wanted != found.dtype or made_here):
+    if copy is False and (moves or wanted != found.dtype):
         raise ValueError(f"a tensor of {wanted} on {where} needs a copy of {type(source).__name__}, which copy=False forbids")
-    if wanted != found.dtype:
-        found = _cast(found, wanted)
-    if not moves and not made_here and (copy is not True or wanted != found.dtype):
+    if not moves and wanted == found.dtype and copy is not True:
         return found
-    return native.holder(Tensor, *copy_into_pool(found._array, pool or current_pool(where)))
+    chosen = pool or (None if moves else found.pool) or current_pool(where)
+    if wanted != found.dtype:
+        found = _cast(found, wanted, chosen)
+        if found.pool is chosen:
+            return found
+    return native.holder(Tensor, *copy_into_pool(found._array, chosen))
+
+
+def _is_made_here(source: Any) -> bool:
+    """Return whether a source is no memory of numbers yet: numbers, or lists of such."""
+    return not isinstance(source, Tensor) and not hasattr(source, "__array_interface__") and not _lends(source)
+
+
+def _make_of_numbers(source: Any, dtype: npt.DTypeLike | None, pool: MemoryPool, copy: bool | None) -> Tensor:
+    if copy is False:
+        raise ValueError(f"a tensor needs a copy of {type(source).__name__}, which copy=False forbids")
+    return make(pool, np.asarray, source, dtype=dtype)
 
 
 def from_dlpack(source: Any, *, device: str | Device | None = None, copy: bool | None = None) -> Tensor:
@@ -162,7 +177,10 @@ def make(pool: MemoryPool, function: Callable[..., Any], /, *args: Any, **kwargs
     """Return the array that a function of NumPy makes as a tensor of a pool: made in it on the host, copied to a device."""
     if not pool.upstream.host_memory:
         return native.holder(Tensor, *copy_into_pool(function(*args, **kwargs), pool))
-    return native.holder(Tensor, native.run(pool, function, args, kwargs), pool)
+    array = native.run(pool, function, args, kwargs)
+    if array.dtype.hasobject:
+        raise TypeError(f"a tensor holds plain data, not the Python objects of {array.dtype!r}")
+    return native.holder(Tensor, array, pool)
 
 
 def choose_pool(device: str | Device | None, pool: MemoryPool | None) -> MemoryPool:
@@ -175,8 +193,9 @@ def choose_pool(device: str | Device | None, pool: MemoryPool | None) -> MemoryP
 
 
 def _lends(source: Any) -> bool:
-    """Return whether an object lends its memory by DLPack or by the buffer protocol."""
-    return hasattr(source, "__dlpack__") or isinstance(source, (bytes, bytearray, memoryview))
+    """Return whether an object lends its memory by DLPack, by CUDA's array interface or by the buffer protocol."""
+    lends = hasattr(source, "__dlpack__") or hasattr(source, "__cuda_array_interface__")
+    return lends or isinstance(source, (bytes, bytearray, memoryview))
 
 
 def _find_tensor(source: Any) -> Tensor:
@@ -190,10 +209,10 @@ def _find_tensor(source: Any) -> Tensor:
     return Tensor.from_numpy(np.asarray(source))
 
 
-def _cast(tensor: Tensor, dtype: np.dtype[Any]) -> Tensor:
-    """Return the elements in another type, in memory of the device's pool."""
+def _cast(tensor: Tensor, dtype: np.dtype[Any], pool: MemoryPool) -> Tensor:
+    """Return the elements in another type: on the host in memory of `pool`, on a device in its own pool."""
     array = tensor._array
-    convert: Callable[[Any], Any] = lambda elements: elements.astype(dtype)  # noqa: E731 - for both libraries
     if not isinstance(array, DeviceArray):
-        return native.holder(Tensor, *copy_into_pool(convert(array), current_pool("cpu")))
-    return native.holder(Tensor, *copy_into_pool(Tensor.from_cupy(array.compute(convert))._array, current_pool(tensor.device)))
+        target = pool if pool.upstream.host_memory else current_pool("cpu")
+        return native.holder(Tensor, native.run(target, array.astype, (dtype,), None), target)
+    return tensor.astype(dtype)

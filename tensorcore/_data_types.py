@@ -1,4 +1,7 @@
-"""Data types and constants of the array API standard 2025.12, and its functions on them. A type is a `numpy.dtype`."""
+"""Data types and constants of the array API standard 2025.12, and its functions on them.
+
+The types are NumPy's classes and not its dtypes, of which float64 is equal to None.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +48,11 @@ __all__ = [
     "uint64",
 ]
 
-bool = np.dtype(np.bool_)
-int8, int16, int32, int64 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64)
-uint8, uint16, uint32, uint64 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64)
-float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
-complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
+bool = np.bool_
+int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
+uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
+float32, float64 = np.float32, np.float64
+complex64, complex128 = np.complex64, np.complex128
 
 e, pi, inf, nan = math.e, math.pi, math.inf, math.nan
 newaxis = None

@@ -76,8 +76,8 @@ def find_counterpart(function: Any) -> Any:
         CuPy has none.
     """
     owner = getattr(function, "__self__", None)
-    if isinstance(owner, np.ufunc):  # np.add.reduce
-        return getattr(find_counterpart(owner), function.__name__)
+    if isinstance(owner, np.ufunc):
+        return _find_method(owner, function.__name__)
     if getattr(function, "__objclass__", None) is np.ndarray:  # np.ndarray.reshape
         return lambda array, *args, **kwargs: getattr(array, function.__name__)(*args, **kwargs)
     if getattr(function, "__module__", "") == "_operator":
@@ -88,6 +88,21 @@ def find_counterpart(function: Any) -> Any:
         if found is not None:
             return found
     raise TypeError(f"CuPy has no counterpart of {function!r}: take the tensor to the CPU first, x.cpu()")
+
+
+_REDUCTIONS = {"add": "sum", "multiply": "prod", "minimum": "min", "maximum": "max", "logical_and": "all", "logical_or": "any"}
+
+
+def _find_method(ufunc: np.ufunc, method: str) -> Any:
+    """Return CuPy's counterpart of a method of a ufunc: of `np.add.reduce` its `sum`, as its own ufuncs do not all reduce."""
+    if method != "reduce" or ufunc.__name__ not in _REDUCTIONS:
+        return getattr(find_counterpart(ufunc), method)
+    reduction = getattr(_import("cupy"), _REDUCTIONS[ufunc.__name__])
+
+    def reduce(array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+        return reduction(array, axis=axis, out=out, keepdims=keepdims, **({} if dtype is None else {"dtype": dtype}))
+
+    return reduce
 
 
 def _modules_like(function: Any) -> tuple[str, ...]:

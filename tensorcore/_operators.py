@@ -6,6 +6,7 @@ as the array API standard and NumPy do. Cost beside NumPy's own operators: some 
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Self
 
 from numpy import (
@@ -26,8 +27,8 @@ from numpy import (
     multiply,
     negative,
     not_equal,
-    positive,
     power,
+    positive,
     remainder,
     right_shift,
     subtract,
@@ -104,10 +105,10 @@ class Operators(DLPack):
         return _into(remainder, self, other)
 
     def __pow__(self, other: Any, /) -> Self:
-        return _operate(power, _NUMERIC, self, other)
+        return _operate(operator.pow, _OTHER, self, other)  # squares and roots have ways of their own there
 
     def __rpow__(self, other: Any, /) -> Self:
-        return _operate(power, _NUMERIC, other, self)
+        return _operate(operator.pow, _OTHER, other, self)
 
     def __ipow__(self, other: Any, /) -> Self:
         return _into(power, self, other)

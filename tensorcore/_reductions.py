@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Axis = int | tuple[int, ...] | None
 
 _call = native.call
+_sum, _prod, _min, _max = np.add.reduce, np.multiply.reduce, np.minimum.reduce, np.maximum.reduce
+_any, _all = np.logical_or.reduce, np.logical_and.reduce
 _plain_types: set[type] = {np.ndarray, bool, int, float, complex}  # and the classes of tensors: operands without a say of their own
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
@@ -39,11 +41,11 @@ class Reductions(Operators):
 
     def sum(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones."""
-        return _call(np.ndarray.sum, self, axis, dtype, None, keepdims)
+        return _call(_sum, self, axis, dtype, None, keepdims)
 
     def prod(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the product along one or more axes, over everything with None."""
-        return _call(np.ndarray.prod, self, axis, dtype, None, keepdims)
+        return _call(_prod, self, axis, dtype, None, keepdims)
 
     def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the mean along one or more axes, over everything with None."""
@@ -59,11 +61,11 @@ class Reductions(Operators):
 
     def min(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the smallest element along one or more axes, over everything with None."""
-        return _call(np.ndarray.min, self, axis, None, keepdims)
+        return _call(_min, self, axis, None, None, keepdims)
 
     def max(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the largest element along one or more axes, over everything with None."""
-        return _call(np.ndarray.max, self, axis, None, keepdims)
+        return _call(_max, self, axis, None, None, keepdims)
 
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
         """Return the index of the first smallest element along an axis, of the flattened tensor with None."""
@@ -75,11 +77,11 @@ class Reductions(Operators):
 
     def any(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether any element is true, along one or more axes, over everything with None."""
-        return _call(np.ndarray.any, self, axis, None, keepdims)
+        return _call(_any, self, axis, None, None, keepdims)
 
     def all(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether all elements are true, along one or more axes, over everything with None."""
-        return _call(np.ndarray.all, self, axis, None, keepdims)
+        return _call(_all, self, axis, None, None, keepdims)
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Self:
         """Return the elements in another type, in the same pool; with copy=False the tensor itself where it has that type."""

@@ -155,6 +155,13 @@ def test_python_table_has_tensor_beside_numpy(capsys: pytest.CaptureFixture[str]
         assert words in text
 
 
+def test_array_table_has_tensors_beside_arrays(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "array", "--quick"]) == 0
+    text = capsys.readouterr().out
+    for words in ("a + b", "a[mask]", "np.sin(a)", "numpy", "tensorcore", "besides NumPy's, aim ≤ 1000 ns"):
+        assert words in text
+
+
 def test_numpy_tables_have_plain_beside_pooled_and_a_new_result_beside_out(tmp_path: Path) -> None:
     assert main(["bench", "numpy", "--quick", "--against", "glibc", "--json", str(tmp_path / "b.json")]) == 0
     by_label, fresh = json.loads((tmp_path / "b.json").read_text())["sections"]

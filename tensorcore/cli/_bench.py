@@ -68,6 +68,10 @@ def _measure(options: argparse.Namespace, peers: list[str], rounds: int, error: 
         from tensorcore.cli._bench_device_python import bench_device_python
 
         sections += bench_device_python(rounds, quick)
+    if part in ("array", "all"):
+        from tensorcore.cli._bench_array import bench_array
+
+        sections += bench_array(rounds, quick)
     if part in ("numpy", "all"):
         from tensorcore.cli._bench_numpy import bench_numpy
 
