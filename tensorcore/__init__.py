@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from ._api import *  # noqa: F403  # the one list of public names is _api.__all__
     from ._api import __all__ as __all__
     from ._api import __version__ as __version__
-    from ._namespace import *  # noqa: F403  # the array API standard: _namespace.__all__
+    from . import fft as fft
+    from . import linalg as linalg
+    from ._creation_like import *  # noqa: F403  # from here on the array API standard: _namespace.__all__
+    from ._data_types import *  # noqa: F403
+    from ._elementwise import *  # noqa: F403
+    from ._elementwise_pairs import *  # noqa: F403
+    from ._manipulation import *  # noqa: F403
     from ._namespace import __array_api_version__ as __array_api_version__
     from ._namespace import __array_namespace_info__ as __array_namespace_info__
+    from ._reducing import *  # noqa: F403
 
 
 _PRIVATE = frozenset(("__all__", "__version__", "__array_api_version__", "__array_namespace_info__", "_C_API"))

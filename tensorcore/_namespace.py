@@ -56,9 +56,9 @@ class NamespaceInfo:
         """Return the device of tensors that name none."""
         return get_default_device()
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> tuple[Device, ...]:
         """Return the usable devices."""
-        return list(all_devices())
+        return all_devices()
 
     def default_dtypes(self, *, device: str | Device | None = None) -> dict[str, np.dtype[Any]]:
         """Return the types of tensors made without one; they are the same on every device."""

@@ -20,6 +20,7 @@ from ._errors import DeviceMismatchError, DeviceUnavailableError
 from ._global import current_pool
 from ._interfaces import require_host
 from ._lib import native
+from ._pickling import reduce_array
 from ._reductions import Reductions
 from ._transfer import copy_into_pool, new_array, record_use
 
@@ -284,15 +285,13 @@ class Tensor(Reductions):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.copy()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the elements; the tensor is made again in the global pool of its device."""
-        return _rebuild, (type(self), np.ascontiguousarray(self._on_host()), str(self.device))
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Pickle the elements; the tensor is made again in the current pool of its device, or over the buffer of protocol 5."""
+        return reduce_array(type(self), self._on_host(), self.device, operator.index(protocol))
 
 
 if TYPE_CHECKING:
-    Operand = (
-        Tensor | Array | complex
-    )  # what the functions of the array API take: bool, int and float are complex to a type checker
+    Operand = Tensor | Array | complex  # to a type checker bool, int and float are complex too
 
 _compute.tensor_class = Tensor
 Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
@@ -327,13 +326,3 @@ def _as_host_arrays(value: Any) -> Any:
     if isinstance(value, Tensor):
         return require_host(value._array, "copy it with cpu()")
     return value
-
-
-def _rebuild(kind: type[Tensor], array: Array, device: str) -> Tensor:
-    return kind.from_numpy(array).to(device) if device != "cpu" else _pooled(kind, array)
-
-
-def _pooled(kind: type[Tensor], array: Array) -> Tensor:
-    """Return a tensor in memory of the CPU's pool with the elements of an array."""
-    copy, pool = copy_into_pool(array, current_pool("cpu"))
-    return native.holder(kind, copy, pool)

@@ -26,7 +26,7 @@ PYTHON_LAYERS = (
     ("_api",),
     ("_hook", "_creation", "_allocation", "kernels"),
     ("_tensor", "_cupy_hook", "_kernel_copies"),
-    ("_reductions",),
+    ("_pickling", "_reductions"),
     ("_compute", "_operators"),
     ("_device_compute",),
     ("_cupy_pools", "_dlpack", "_kernels", "_torch", "numba_plugin"),
