@@ -17,11 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import fft as fft
+    from . import linalg as linalg
     from ._api import *  # noqa: F403  # the one list of public names is _api.__all__
     from ._api import __all__ as __all__
     from ._api import __version__ as __version__
-    from . import fft as fft
-    from . import linalg as linalg
     from ._creation_like import *  # noqa: F403  # from here on the array API standard: _namespace.__all__
     from ._data_types import *  # noqa: F403
     from ._elementwise import *  # noqa: F403
