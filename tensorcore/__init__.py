@@ -44,7 +44,7 @@ def __getattr__(name: str) -> object:
         return import_module("._lib", __name__).C_API
     _api = import_module("._api", __name__)
     globals().update({public: getattr(_api, public) for public in _api.__all__}, __all__=_api.__all__)
-    if name not in globals() and "_namespace" not in globals():  # a name of the array API standard
+    if name not in globals() and "__array_api_version__" not in globals():  # a name of the array API standard
         _namespace = import_module("._namespace", __name__)
         globals().update({public: getattr(_namespace, public) for public in _namespace.__all__})
     try:

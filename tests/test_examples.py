@@ -19,7 +19,7 @@ CASES = {
 
 def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run an example in a process of its own."""
-    command = [sys.executable, EXAMPLES / name, *options]
+    command = [sys.executable, str(EXAMPLES / name), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -58,7 +58,7 @@ def test_without_a_gpu_the_error_names_what_is_missing() -> None:
 def test_without_scikit_learn_the_digits_say_so(tmp_path: Path) -> None:
     """With the command that mends it."""
     (tmp_path / "sklearn.py").write_text("raise ImportError\n")
-    command = [sys.executable, EXAMPLES / "digits_kmeans.py"]
+    command = [sys.executable, str(EXAMPLES / "digits_kmeans.py")]
     result = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}, timeout=120, check=False)
     assert (result.returncode, result.stderr.strip()) == (
         1,
