@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import array_api_compat.numpy as xp
 
 from ._lib import native
+from ._operators import BOOL, INEXACT, NUMERIC, REAL
 
 if TYPE_CHECKING:
     from ._tensor import Operand, Tensor
@@ -56,7 +57,7 @@ __all__ = [
     "trunc",
 ]
 
-call = native.call
+call, operate_one = native.call, native.operate_one
 
 
 # ---- of one tensor --------------------------------------------------------------------------------------------------------------
@@ -64,37 +65,37 @@ call = native.call
 
 def abs(x: Operand, /) -> Tensor:
     """Return the absolute value (of complex numbers the magnitude)."""
-    return call(xp.abs, x)
+    return operate_one(xp.abs, REAL, x)
 
 
 def acos(x: Operand, /) -> Tensor:
     """Return the arc cosine, in radians."""
-    return call(xp.acos, x)
+    return operate_one(xp.acos, INEXACT, x)
 
 
 def acosh(x: Operand, /) -> Tensor:
     """Return the inverse hyperbolic cosine."""
-    return call(xp.acosh, x)
+    return operate_one(xp.acosh, INEXACT, x)
 
 
 def asin(x: Operand, /) -> Tensor:
     """Return the arc sine, in radians."""
-    return call(xp.asin, x)
+    return operate_one(xp.asin, INEXACT, x)
 
 
 def asinh(x: Operand, /) -> Tensor:
     """Return the inverse hyperbolic sine."""
-    return call(xp.asinh, x)
+    return operate_one(xp.asinh, INEXACT, x)
 
 
 def atan(x: Operand, /) -> Tensor:
     """Return the arc tangent, in radians."""
-    return call(xp.atan, x)
+    return operate_one(xp.atan, INEXACT, x)
 
 
 def atanh(x: Operand, /) -> Tensor:
     """Return the inverse hyperbolic tangent."""
-    return call(xp.atanh, x)
+    return operate_one(xp.atanh, INEXACT, x)
 
 
 def bitwise_invert(x: Operand, /) -> Tensor:
@@ -114,22 +115,22 @@ def conj(x: Operand, /) -> Tensor:
 
 def cos(x: Operand, /) -> Tensor:
     """Return the cosine of angles in radians."""
-    return call(xp.cos, x)
+    return operate_one(xp.cos, INEXACT, x)
 
 
 def cosh(x: Operand, /) -> Tensor:
     """Return the hyperbolic cosine."""
-    return call(xp.cosh, x)
+    return operate_one(xp.cosh, INEXACT, x)
 
 
 def exp(x: Operand, /) -> Tensor:
     """Return the power of e."""
-    return call(xp.exp, x)
+    return operate_one(xp.exp, INEXACT, x)
 
 
 def expm1(x: Operand, /) -> Tensor:
     """Return the power of e less 1, exact near 0 too."""
-    return call(xp.expm1, x)
+    return operate_one(xp.expm1, INEXACT, x)
 
 
 def floor(x: Operand, /) -> Tensor:
@@ -144,32 +145,32 @@ def imag(x: Operand, /) -> Tensor:
 
 def log(x: Operand, /) -> Tensor:
     """Return the natural logarithm."""
-    return call(xp.log, x)
+    return operate_one(xp.log, INEXACT, x)
 
 
 def log10(x: Operand, /) -> Tensor:
     """Return the logarithm to base 10."""
-    return call(xp.log10, x)
+    return operate_one(xp.log10, INEXACT, x)
 
 
 def log1p(x: Operand, /) -> Tensor:
     """Return the natural logarithm of 1 + x, exact near 0 too."""
-    return call(xp.log1p, x)
+    return operate_one(xp.log1p, INEXACT, x)
 
 
 def log2(x: Operand, /) -> Tensor:
     """Return the logarithm to base 2."""
-    return call(xp.log2, x)
+    return operate_one(xp.log2, INEXACT, x)
 
 
 def negative(x: Operand, /) -> Tensor:
     """Return the negation."""
-    return call(xp.negative, x)
+    return operate_one(xp.negative, NUMERIC, x)
 
 
 def positive(x: Operand, /) -> Tensor:
     """Return the the same values, copied."""
-    return call(xp.positive, x)
+    return operate_one(xp.positive, NUMERIC, x)
 
 
 def real(x: Operand, /) -> Tensor:
@@ -194,32 +195,32 @@ def sign(x: Operand, /) -> Tensor:
 
 def sin(x: Operand, /) -> Tensor:
     """Return the sine of angles in radians."""
-    return call(xp.sin, x)
+    return operate_one(xp.sin, INEXACT, x)
 
 
 def sinh(x: Operand, /) -> Tensor:
     """Return the hyperbolic sine."""
-    return call(xp.sinh, x)
+    return operate_one(xp.sinh, INEXACT, x)
 
 
 def sqrt(x: Operand, /) -> Tensor:
     """Return the square root."""
-    return call(xp.sqrt, x)
+    return operate_one(xp.sqrt, INEXACT, x)
 
 
 def square(x: Operand, /) -> Tensor:
     """Return the square."""
-    return call(xp.square, x)
+    return operate_one(xp.square, NUMERIC, x)
 
 
 def tan(x: Operand, /) -> Tensor:
     """Return the tangent of angles in radians."""
-    return call(xp.tan, x)
+    return operate_one(xp.tan, INEXACT, x)
 
 
 def tanh(x: Operand, /) -> Tensor:
     """Return the hyperbolic tangent."""
-    return call(xp.tanh, x)
+    return operate_one(xp.tanh, INEXACT, x)
 
 
 def trunc(x: Operand, /) -> Tensor:
@@ -229,22 +230,22 @@ def trunc(x: Operand, /) -> Tensor:
 
 def isfinite(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is neither infinite nor NaN."""
-    return call(xp.isfinite, x)
+    return operate_one(xp.isfinite, BOOL, x)
 
 
 def isinf(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is infinite."""
-    return call(xp.isinf, x)
+    return operate_one(xp.isinf, BOOL, x)
 
 
 def isnan(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is NaN."""
-    return call(xp.isnan, x)
+    return operate_one(xp.isnan, BOOL, x)
 
 
 def logical_not(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is false."""
-    return call(xp.logical_not, x)
+    return operate_one(xp.logical_not, BOOL, x)
 
 
 def signbit(x: Operand, /) -> Tensor:

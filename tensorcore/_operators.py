@@ -38,8 +38,15 @@ from numpy import (
 from ._dlpack import DLPack
 from ._lib import native
 
-_call, _operate, _into = native.call, native.operate, native.operate_into
-_OTHER, _NUMERIC, _INEXACT, _SAME, _BOOL = -1, 0, 1, 2, 3  # csrc/python/compute.c: the type of a result with the operands' layout
+_operate, _operate_one, _into = native.operate, native.operate_one, native.operate_into
+OTHER, NUMERIC, INEXACT, SAME, BOOL, REAL = (
+    -1,
+    0,
+    1,
+    2,
+    3,
+    4,
+)  # csrc/python/operate.c: how a result's type follows from the operands'
 
 
 class Operators(DLPack):
@@ -51,150 +58,150 @@ class Operators(DLPack):
     # ---- arithmetic -----------------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any, /) -> Self:
-        return _operate(add, _NUMERIC, self, other)
+        return _operate(add, NUMERIC, self, other)
 
     def __radd__(self, other: Any, /) -> Self:
-        return _operate(add, _NUMERIC, other, self)
+        return _operate(add, NUMERIC, other, self)
 
     def __iadd__(self, other: Any, /) -> Self:
         return _into(add, self, other)
 
     def __sub__(self, other: Any, /) -> Self:
-        return _operate(subtract, _NUMERIC, self, other)
+        return _operate(subtract, NUMERIC, self, other)
 
     def __rsub__(self, other: Any, /) -> Self:
-        return _operate(subtract, _NUMERIC, other, self)
+        return _operate(subtract, NUMERIC, other, self)
 
     def __isub__(self, other: Any, /) -> Self:
         return _into(subtract, self, other)
 
     def __mul__(self, other: Any, /) -> Self:
-        return _operate(multiply, _NUMERIC, self, other)
+        return _operate(multiply, NUMERIC, self, other)
 
     def __rmul__(self, other: Any, /) -> Self:
-        return _operate(multiply, _NUMERIC, other, self)
+        return _operate(multiply, NUMERIC, other, self)
 
     def __imul__(self, other: Any, /) -> Self:
         return _into(multiply, self, other)
 
     def __truediv__(self, other: Any, /) -> Self:
-        return _operate(true_divide, _INEXACT, self, other)
+        return _operate(true_divide, INEXACT, self, other)
 
     def __rtruediv__(self, other: Any, /) -> Self:
-        return _operate(true_divide, _INEXACT, other, self)
+        return _operate(true_divide, INEXACT, other, self)
 
     def __itruediv__(self, other: Any, /) -> Self:
         return _into(true_divide, self, other)
 
     def __floordiv__(self, other: Any, /) -> Self:
-        return _operate(floor_divide, _NUMERIC, self, other)
+        return _operate(floor_divide, NUMERIC, self, other)
 
     def __rfloordiv__(self, other: Any, /) -> Self:
-        return _operate(floor_divide, _NUMERIC, other, self)
+        return _operate(floor_divide, NUMERIC, other, self)
 
     def __ifloordiv__(self, other: Any, /) -> Self:
         return _into(floor_divide, self, other)
 
     def __mod__(self, other: Any, /) -> Self:
-        return _operate(remainder, _NUMERIC, self, other)
+        return _operate(remainder, NUMERIC, self, other)
 
     def __rmod__(self, other: Any, /) -> Self:
-        return _operate(remainder, _NUMERIC, other, self)
+        return _operate(remainder, NUMERIC, other, self)
 
     def __imod__(self, other: Any, /) -> Self:
         return _into(remainder, self, other)
 
     def __pow__(self, other: Any, /) -> Self:
-        return _operate(operator.pow, _OTHER, self, other)  # squares and roots have ways of their own there
+        return _operate(operator.pow, OTHER, self, other)  # squares and roots have ways of their own there
 
     def __rpow__(self, other: Any, /) -> Self:
-        return _operate(operator.pow, _OTHER, other, self)
+        return _operate(operator.pow, OTHER, other, self)
 
     def __ipow__(self, other: Any, /) -> Self:
         return _into(power, self, other)
 
     def __matmul__(self, other: Any, /) -> Self:
-        return _operate(matmul, _OTHER, self, other)
+        return _operate(matmul, OTHER, self, other)
 
     def __rmatmul__(self, other: Any, /) -> Self:
-        return _operate(matmul, _OTHER, other, self)
+        return _operate(matmul, OTHER, other, self)
 
     def __imatmul__(self, other: Any, /) -> Self:
         return _into(matmul, self, other)
 
     def __and__(self, other: Any, /) -> Self:
-        return _operate(bitwise_and, _SAME, self, other)
+        return _operate(bitwise_and, SAME, self, other)
 
     def __rand__(self, other: Any, /) -> Self:
-        return _operate(bitwise_and, _SAME, other, self)
+        return _operate(bitwise_and, SAME, other, self)
 
     def __iand__(self, other: Any, /) -> Self:
         return _into(bitwise_and, self, other)
 
     def __or__(self, other: Any, /) -> Self:
-        return _operate(bitwise_or, _SAME, self, other)
+        return _operate(bitwise_or, SAME, self, other)
 
     def __ror__(self, other: Any, /) -> Self:
-        return _operate(bitwise_or, _SAME, other, self)
+        return _operate(bitwise_or, SAME, other, self)
 
     def __ior__(self, other: Any, /) -> Self:
         return _into(bitwise_or, self, other)
 
     def __xor__(self, other: Any, /) -> Self:
-        return _operate(bitwise_xor, _SAME, self, other)
+        return _operate(bitwise_xor, SAME, self, other)
 
     def __rxor__(self, other: Any, /) -> Self:
-        return _operate(bitwise_xor, _SAME, other, self)
+        return _operate(bitwise_xor, SAME, other, self)
 
     def __ixor__(self, other: Any, /) -> Self:
         return _into(bitwise_xor, self, other)
 
     def __lshift__(self, other: Any, /) -> Self:
-        return _operate(left_shift, _NUMERIC, self, other)
+        return _operate(left_shift, NUMERIC, self, other)
 
     def __rlshift__(self, other: Any, /) -> Self:
-        return _operate(left_shift, _NUMERIC, other, self)
+        return _operate(left_shift, NUMERIC, other, self)
 
     def __ilshift__(self, other: Any, /) -> Self:
         return _into(left_shift, self, other)
 
     def __rshift__(self, other: Any, /) -> Self:
-        return _operate(right_shift, _NUMERIC, self, other)
+        return _operate(right_shift, NUMERIC, self, other)
 
     def __rrshift__(self, other: Any, /) -> Self:
-        return _operate(right_shift, _NUMERIC, other, self)
+        return _operate(right_shift, NUMERIC, other, self)
 
     def __irshift__(self, other: Any, /) -> Self:
         return _into(right_shift, self, other)
 
     def __neg__(self, /) -> Self:
-        return _call(negative, self)
+        return _operate_one(negative, NUMERIC, self)
 
     def __pos__(self, /) -> Self:
-        return _call(positive, self)
+        return _operate_one(positive, NUMERIC, self)
 
     def __abs__(self, /) -> Self:
-        return _call(absolute, self)
+        return _operate_one(absolute, REAL, self)
 
     def __invert__(self, /) -> Self:
-        return _call(invert, self)
+        return _operate_one(invert, SAME, self)
 
     # ---- comparison -----------------------------------------------------------------------------------------------------------
 
     def __lt__(self, other: Any, /) -> Self:
-        return _operate(less, _BOOL, self, other)
+        return _operate(less, BOOL, self, other)
 
     def __le__(self, other: Any, /) -> Self:
-        return _operate(less_equal, _BOOL, self, other)
+        return _operate(less_equal, BOOL, self, other)
 
     def __gt__(self, other: Any, /) -> Self:
-        return _operate(greater, _BOOL, self, other)
+        return _operate(greater, BOOL, self, other)
 
     def __ge__(self, other: Any, /) -> Self:
-        return _operate(greater_equal, _BOOL, self, other)
+        return _operate(greater_equal, BOOL, self, other)
 
     def __eq__(self, other: object, /) -> Self:  # type: ignore[override] # by element
-        return _operate(equal, _BOOL, self, other)
+        return _operate(equal, BOOL, self, other)
 
     def __ne__(self, other: object, /) -> Self:  # type: ignore[override] # by element
-        return _operate(not_equal, _BOOL, self, other)
+        return _operate(not_equal, BOOL, self, other)

@@ -11,7 +11,7 @@ from ._compute import call as compute
 from ._compute import call_ufunc
 from ._described import Described
 from ._lib import native
-from ._operators import Operators
+from ._operators import BOOL, INEXACT, NUMERIC, Operators
 
 if TYPE_CHECKING:
     import types
@@ -22,10 +22,35 @@ if TYPE_CHECKING:
 
     Axis = int | tuple[int, ...] | None
 
-_call = native.call
+_call, _reduce_all = native.call, native.reduce_all
 _sum, _prod, _min, _max = np.add.reduce, np.multiply.reduce, np.minimum.reduce, np.maximum.reduce
 _any, _all = np.logical_or.reduce, np.logical_and.reduce
 _plain_types: set[type] = {np.ndarray, bool, int, float, complex}  # and the classes of tensors: operands without a say of their own
+_INEXACT_UFUNCS = frozenset(
+    getattr(np, name)
+    for name in (
+        "arccos",
+        "arccosh",
+        "arcsin",
+        "arcsinh",
+        "arctan",
+        "arctanh",
+        "cos",
+        "cosh",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "sin",
+        "sinh",
+        "sqrt",
+        "tan",
+        "tanh",
+    )
+)  # of one operand, whose type, where that is not integer, is the result's
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
@@ -41,10 +66,14 @@ class Reductions(Operators):
 
     def sum(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones."""
+        if axis is None and dtype is None and not keepdims:
+            return _reduce_all(_sum, INEXACT, self)
         return _call(_sum, self, axis, dtype, None, keepdims)
 
     def prod(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the product along one or more axes, over everything with None."""
+        if axis is None and dtype is None and not keepdims:
+            return _reduce_all(_prod, INEXACT, self)
         return _call(_prod, self, axis, dtype, None, keepdims)
 
     def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
@@ -61,10 +90,14 @@ class Reductions(Operators):
 
     def min(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the smallest element along one or more axes, over everything with None."""
+        if axis is None and not keepdims:
+            return _reduce_all(_min, NUMERIC, self)
         return _call(_min, self, axis, None, None, keepdims)
 
     def max(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the largest element along one or more axes, over everything with None."""
+        if axis is None and not keepdims:
+            return _reduce_all(_max, NUMERIC, self)
         return _call(_max, self, axis, None, None, keepdims)
 
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
@@ -77,10 +110,14 @@ class Reductions(Operators):
 
     def any(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether any element is true, along one or more axes, over everything with None."""
+        if axis is None and not keepdims:
+            return _reduce_all(_any, BOOL, self)
         return _call(_any, self, axis, None, None, keepdims)
 
     def all(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether all elements are true, along one or more axes, over everything with None."""
+        if axis is None and not keepdims:
+            return _reduce_all(_all, BOOL, self)
         return _call(_all, self, axis, None, None, keepdims)
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Self:
@@ -99,8 +136,11 @@ class Reductions(Operators):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Carry out a ufunc of NumPy, or one of its methods, with the result in the pool."""
-        if method == "__call__" and not kwargs and _plain_types.issuperset(map(type, inputs)):
-            return _call(ufunc, *inputs)
+        if method == "__call__" and not kwargs:
+            if ufunc in _INEXACT_UFUNCS:
+                return native.operate_one(ufunc, INEXACT, inputs[0])
+            if _plain_types.issuperset(map(type, inputs)):
+                return _call(ufunc, *inputs)
         return call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -188,6 +188,8 @@ class Tensor(Reductions):
         """Return the elements, in C order, in another shape; a view where the strides allow it, else a copy in the same pool."""
         array = self._array
         if not isinstance(array, DeviceArray):
+            if array.flags.c_contiguous:  # never a copy
+                return self._view(array.reshape(*shape))
             return native.call(np.ndarray.reshape, self, *shape)
         view = array.reshape(*shape)
         return self._view(view) if view is not None else self.copy().reshape(*shape)  # a copy in C order takes any shape

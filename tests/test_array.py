@@ -184,6 +184,8 @@ OPERATIONS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "a.copy()": lambda a, _b, _i, _m: a.copy(),
     "a[integers]": lambda a, _b, i, _m: a[i],
     "tc.sin": lambda a, _b, _i, _m: tc.sin(a),
+    "np.sin": lambda a, _b, _i, _m: np.sin(a),
+    "abs": lambda a, _b, _i, _m: abs(a),
     "np.exp": lambda a, _b, _i, _m: np.exp(a),
     "np.concatenate": lambda a, b, _i, _m: np.concatenate([a, b]),
     "tc.concat": lambda a, b, _i, _m: tc.concat([a, b]),
@@ -196,7 +198,21 @@ OPERATIONS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "tc.zeros_like": lambda a, _b, _i, _m: tc.zeros_like(a),
     "tc.asarray": lambda a, _b, _i, _m: tc.asarray(a, dtype="f4"),
 }
-EXACT = ("a + b", "a < b", "-a", "a @ b", "a.T + b", "a.astype", "a.copy()", "np.exp", "tc.concat", "tc.take", "tc.where")
+EXACT = (
+    "a + b",
+    "a < b",
+    "-a",
+    "a @ b",
+    "a.T + b",
+    "a.astype",
+    "a.copy()",
+    "np.exp",
+    "tc.concat",
+    "tc.take",
+    "tc.where",
+    "np.sin",
+    "abs",
+)
 NOTHING = 1024  # bytes: what NumPy makes of a Python number, a count or a factor on the way is less
 
 

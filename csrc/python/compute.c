@@ -31,8 +31,7 @@ static void *compute_realloc(void *context, void *ptr, size_t nbytes) {
   return ptr == NULL ? compute_malloc(context, nbytes) : tci_hook_realloc(context, ptr, nbytes);
 }
 
-static tci_handler compute_functions = {
-    "tensorcore operation", 1, {NULL, compute_malloc, compute_calloc, compute_realloc, tci_hook_free}};
+static tci_handler compute_functions = {"tensorcore operation", 1, {NULL, compute_malloc, compute_calloc, compute_realloc, tci_hook_free}};
 
 int tci_compute_setup(void) {
   handler = PyCapsule_New(&compute_functions, TCI_HANDLER_CAPSULE, NULL);

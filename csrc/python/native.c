@@ -103,6 +103,8 @@ static PyMethodDef native_methods[] = {
     {"run", FAST(tci_compute_run), METH_FASTCALL, "run(pool, function, args, kwargs or None) -> its bare result, made in the pool"},
     {"call", FAST(tci_compute_call), METH_FASTCALL | METH_KEYWORDS, "call(function, *args, **kwargs) -> its result as tensors"},
     {"operate", FAST(tci_operate), METH_FASTCALL, "operate(ufunc, rule, left, right) -> tensor or NotImplemented"},
+    {"operate_one", FAST(tci_operate_one), METH_FASTCALL, "operate_one(ufunc, rule, tensor) -> tensor"},
+    {"reduce_all", FAST(tci_operate_reduce), METH_FASTCALL, "reduce_all(reduce, rule, tensor) -> tensor of no dimensions"},
     {"operate_into", FAST(tci_operate_into), METH_FASTCALL, "operate_into(ufunc, left, right) -> left or NotImplemented"},
     {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},

@@ -65,6 +65,8 @@ static inline int tci_type_is_number(int type_number) {
 /* Real or complex. */
 static inline int tci_type_is_inexact(int type_number) { return tci_type_is_number(type_number) && type_number >= TCI_TYPE_FLOAT; }
 
+static inline int tci_type_is_complex(int type_number) { return type_number > TCI_TYPE_LONGDOUBLE && type_number <= TCI_TYPE_CLONGDOUBLE; }
+
 #define TCI_ARRAY_C_CONTIGUOUS 0x0001
 #define TCI_ARRAY_OWNDATA 0x0004
 #define TCI_ARRAY_ALIGNED 0x0100
@@ -192,6 +194,8 @@ PyObject *tci_compute_plainly(PyObject *function, PyObject *args, PyObject *kwar
 
 void tci_operate_set(PyObject *operate, PyObject *refuse);
 PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */

@@ -35,42 +35,86 @@ static int number_fits(PyObject *number, int type_number) {
   return PyLong_CheckExact(number) && type_number != TCI_TYPE_BOOL;
 }
 
-/* Which type the result has: the operands', where that is not bool; theirs, where it is not integer; theirs always; bool. */
-enum rule { RULE_NUMERIC = 0, RULE_INEXACT = 1, RULE_SAME = 2, RULE_BOOL = 3 };
+/* Which type the result has: the operands', where that is not bool, not integer, any, not complex; bool. */
+enum rule { RULE_NUMERIC = 0, RULE_INEXACT = 1, RULE_SAME = 2, RULE_BOOL = 3, RULE_REAL = 4 };
 
 static int rule_knows(long rule, int type_number) {
   if (rule == RULE_NUMERIC) return type_number != TCI_TYPE_BOOL;
+  if (rule == RULE_REAL) return type_number != TCI_TYPE_BOOL && !tci_type_is_complex(type_number);
   return rule != RULE_INEXACT || tci_type_is_inexact(type_number);
+}
+
+/* Whether the type of a result is known from that of the operands' elements. */
+static int type_is_known(long rule, const tci_array *model) {
+  const tci_descr *descr = (const tci_descr *)model->descr;
+  int is_native = descr->byteorder != '>' && descr->byteorder != '<'; /* '=' is native */
+  return tci_type_is_number(descr->type_number) && is_native && rule_knows(rule, descr->type_number);
 }
 
 /* The tensor whose layout the result has; NULL: the operands are not plain. Sets both arrays. */
 static PyObject *model_of(long rule, PyObject *left, PyObject *right, PyObject **left_array, PyObject **right_array) {
   tci_array *a = operand_array(left), *b = operand_array(right), *model = a != NULL ? a : b;
-  if (model == NULL) return NULL;
-  const tci_descr *descr = (const tci_descr *)model->descr;
-  if (!tci_type_is_number(descr->type_number) || descr->byteorder == '>' || descr->byteorder == '<') return NULL; /* '=' is native */
-  int fits = a != NULL && b != NULL ? same_layout(a, b) : number_fits(a != NULL ? right : left, descr->type_number);
-  if (!fits || !rule_knows(rule, descr->type_number)) return NULL;
+  if (model == NULL || !type_is_known(rule, model)) return NULL;
+  int type_number = ((const tci_descr *)model->descr)->type_number;
+  int fits = a != NULL && b != NULL ? same_layout(a, b) : number_fits(a != NULL ? right : left, type_number);
+  if (!fits) return NULL;
   *left_array = a != NULL ? (PyObject *)a : left;
   *right_array = b != NULL ? (PyObject *)b : right;
   return a != NULL ? left : right;
 }
 
-/* ufunc(left, right) in a block of the model's pool. */
-static PyObject *operate_on(PyObject *ufunc, long rule, PyObject *model, PyObject *left, PyObject *right) {
-  tci_array *layout = (tci_array *)tci_holder_array(model);
-  PyObject *pool = Py_NewRef(tci_holder_pool(model));
-  PyObject *descr = rule == RULE_BOOL ? tci_numpy_descr((PyObject *)&PyBool_Type) : Py_NewRef(layout->descr);
-  PyObject *array = descr == NULL ? NULL : tci_array_like(pool, layout, descr), *result = NULL;
-  if (array == Py_None) {
-    result = PyObject_CallFunctionObjArgs(slow_refuse, Py_None, pool, tci_holder_array(model), NULL);
-  } else if (array != NULL) {
-    result = PyObject_CallFunctionObjArgs(ufunc, left, right, array, NULL); /* the array */
-    if (result != NULL) Py_DECREF(result), result = tci_holder_of(Py_TYPE(model), Py_NewRef(array), pool);
-  }
+static PyObject *descr_of(long rule, const tci_array *model) {
+  return rule == RULE_BOOL ? tci_numpy_descr((PyObject *)&PyBool_Type) : Py_NewRef(model->descr);
+}
+
+/* The tensor around a new array that a function has written, or NULL where it failed. Steals all of them; they may be NULL. */
+static PyObject *hand_over(PyTypeObject *kind, PyObject *array, PyObject *pool, PyObject *written) {
+  PyObject *result = written == NULL ? NULL : tci_holder_of(kind, Py_NewRef(array), pool);
+  Py_XDECREF(written);
   Py_XDECREF(array);
   Py_DECREF(pool);
   return result;
+}
+
+/* ufunc(left[, right]) in a block of the model's pool. */
+static PyObject *operate_on(PyObject *ufunc, long rule, PyObject *model, PyObject *left, PyObject *right) {
+  tci_array *layout = (tci_array *)tci_holder_array(model);
+  PyObject *pool = Py_NewRef(tci_holder_pool(model)), *descr = descr_of(rule, layout), *written = NULL;
+  PyObject *array = descr == NULL ? NULL : tci_array_like(pool, layout, descr);
+  if (array == Py_None)
+    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, pool, layout, NULL); /* raises */
+  else if (array != NULL && right != NULL)
+    written = PyObject_CallFunctionObjArgs(ufunc, left, right, array, NULL);
+  else if (array != NULL)
+    written = PyObject_CallFunctionObjArgs(ufunc, left, array, NULL);
+  return hand_over(Py_TYPE(model), array, pool, written);
+}
+
+/* operate_one(ufunc, rule, x): ufunc(x). */
+PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  if (tci_expect("operate_one", count, 3) < 0) return NULL;
+  PyObject *call[] = {arguments[0], arguments[2]};
+  long rule = PyLong_AsLong(arguments[1]);
+  tci_array *array = operand_array(arguments[2]);
+  if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(module, call, 2, NULL);
+  return operate_on(arguments[0], rule, arguments[2], (PyObject *)array, NULL);
+}
+
+/* reduce_all(reduce, rule, x): a ufunc's reduce over all axes, in a block of no dimensions. */
+PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  if (tci_expect("reduce_all", count, 3) < 0) return NULL;
+  PyObject *call[] = {arguments[0], arguments[2], Py_None};
+  long rule = PyLong_AsLong(arguments[1]);
+  tci_array *array = operand_array(arguments[2]);
+  if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(module, call, 3, NULL);
+  PyObject *pool = Py_NewRef(tci_holder_pool(arguments[2])), *descr = descr_of(rule, array), *written = NULL;
+  tci_array scalar = {.dimension_count = 0};
+  PyObject *out = descr == NULL ? NULL : tci_array_like(pool, &scalar, descr);
+  if (out == Py_None)
+    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, pool, array, NULL); /* raises */
+  else if (out != NULL)
+    written = PyObject_CallFunctionObjArgs(arguments[0], (PyObject *)array, Py_None, Py_None, out, NULL);
+  return hand_over(Py_TYPE(arguments[2]), out, pool, written);
 }
 
 /* Whether NumPy takes an operand as it is: a tensor on the CPU, an array, a Python number. */
