@@ -122,7 +122,7 @@ def test_the_gpu_job_says_that_it_skips_where_there_is_no_gpu(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nonsense"], "ci/gpu: --nonsense is none of --wheels, --download, --cupy, --quick, --dry-run\n"),
+        (["--nonsense"], "ci/gpu: --nonsense is none of --wheels, --download, --cupy, --array-api, --quick, --dry-run\n"),
         (["--wheels", "/no/such/folder"], "ci/gpu: there is no directory /no/such/folder\n"),
     ],
 )
