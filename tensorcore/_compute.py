@@ -44,9 +44,9 @@ def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     kind = type(tensors[0]) if tensors else tensor_class
     if pool.upstream.host_memory:
         result = native.run(pool, function, _on_host(args), _on_host(kwargs))
-    else:
-        result = call_on_device(pool, function, args, kwargs)
-    return _wrap(result, kind, pool, {id(tensor._array): tensor for tensor in tensors})
+        return _wrap(result, kind, pool, {id(tensor._array): tensor for tensor in tensors})
+    result, operands = call_on_device(pool, function, args, kwargs)
+    return _wrap(result, kind, pool, {id(array): tensor for array, tensor in operands})
 
 
 def operate(ufunc: Any, left: Any, right: Any, into: bool = False) -> Any:
@@ -69,12 +69,12 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: di
 
 def _is_operand(value: Any) -> bool:
     """Return whether an operand is one that is computed with here."""
-    if isinstance(value, Described):
+    if isinstance(value, Described) or _cupy.is_array(value):
         return True
     theirs = getattr(type(value), "__array_ufunc__", None)
     if theirs is not None:
         return theirs is np.ndarray.__array_ufunc__
-    return isinstance(value, (Number, np.generic, list, tuple)) or _cupy.is_array(value)
+    return isinstance(value, (Number, np.generic, list, tuple))
 
 
 # ---- operands -------------------------------------------------------------------------------------------------------------------

@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from ._pool import MemoryPool
 
 
-def call_on_device(pool: MemoryPool, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return what CuPy's counterpart of a function of NumPy makes of tensors on the pool's device; CuPy's arrays are left bare."""
+def call_on_device(
+    pool: MemoryPool, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, list[tuple[Any, Described]]]:
+    """Return what CuPy's counterpart of a function of NumPy makes of tensors on the pool's device, and the operands' CuPy arrays."""
     upstream = pool.upstream
     if isinstance(upstream, FakeDeviceUpstream):
         raise DeviceUnavailableError("a fake device holds no data: it has shapes, views and addresses only")
     with upstream.on_device(), _cupy.allocating_with(functools.partial(_take_block, pool)):
-        return find_counterpart(function)(*_on_device(args), **_on_device(kwargs))
+        operands: list[tuple[Any, Described]] = []
+        if isinstance(kwargs.get("out"), tuple) and len(kwargs["out"]) == 1:  # as NumPy hands it to __array_ufunc__
+            kwargs = {**kwargs, "out": kwargs["out"][0]}
+        result = find_counterpart(function)(*_on_device(args, operands), **_on_device(kwargs, operands))
+        return result, operands
 
 
 def wrap_on_device(array: Any, pool: MemoryPool) -> DeviceArray:
@@ -47,15 +53,16 @@ def _take_block(pool: MemoryPool, nbytes: int) -> Any:
     return _cupy.memory_pointer(block.ptr, block, nbytes, pool.device.index) if block is not None else pool._refuse(nbytes)
 
 
-def _on_device(value: Any) -> Any:
-    """Return an argument with its tensors as CuPy arrays."""
+def _on_device(value: Any, operands: list[tuple[Any, Described]]) -> Any:
+    """Return an argument with its tensors as CuPy arrays, which are noted among the operands."""
     if isinstance(value, Described):
         array: Any = value._array
-        return array.cupy()
+        operands.append((array.cupy(), value))
+        return operands[-1][0]
     if isinstance(value, dict):
-        return {name: _on_device(part) for name, part in value.items()}
+        return {name: _on_device(part, operands) for name, part in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(map(_on_device, value))
+        return type(value)(_on_device(part, operands) for part in value)
     if isinstance(value, np.ndarray):
         raise DeviceMismatchError(
             "an array on the CPU can't be used with a tensor on a GPU, and nothing is copied unasked: "

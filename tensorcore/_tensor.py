@@ -124,15 +124,12 @@ class Tensor(Reductions):
     def __getitem__(self, key: Any) -> Self:
         """Return a view for integers, slices, `...` and None; a new tensor, from the same pool, for index arrays and masks."""
         array = self._array
+        if type(key) is Tensor or not _is_view_key(key):
+            return native.call(operator.getitem, self, key)
         if isinstance(array, DeviceArray):
-            key = _as_arrays(key)
-            return self._view(array.view(key)) if is_basic(key) else self._copy_of(array.select(key))
-        if type(key) is not Tensor and _is_view_key(
-            key
-        ):  # with ...: one element is a view of no dimensions, which can still be written to
-            keys = key if type(key) is tuple else (key,)
-            return self._view(array[keys if ... in keys else (*keys, ...)])
-        return native.call(operator.getitem, self, key)
+            return self._view(array.view(key))
+        keys = key if type(key) is tuple else (key,)
+        return self._view(array[keys if ... in keys else (*keys, ...)])  # with ... one element is a view, and can be written to
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(self._array, DeviceArray):
