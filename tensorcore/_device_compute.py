@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def call_on_device(
     pool: MemoryPool, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, list[tuple[Any, Described]]]:
-    """Return what CuPy's counterpart of a function of NumPy makes of tensors on the pool's device, and the operands' CuPy arrays."""
+    """Return what CuPy's counterpart of a function of NumPy makes of tensors on the pool's device, and those as CuPy arrays."""
     upstream = pool.upstream
     if isinstance(upstream, FakeDeviceUpstream):
         raise DeviceUnavailableError("a fake device holds no data: it has shapes, views and addresses only")

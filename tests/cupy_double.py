@@ -127,9 +127,10 @@ class CupyDouble(ModuleType):
         if not isinstance(result, (np.ndarray, np.generic)):
             return result
         found = np.asarray(result)
+        given = next((operand for operand, plain in operands if found is plain), None)
+        if given is not None:
+            return given
         for operand, plain in operands:
-            if found is plain:
-                return operand
             if found.size and np.may_share_memory(found, plain):
                 view = found.view(Array)
                 view.memory = operand.memory
