@@ -156,7 +156,7 @@ void *tci_guarded_alloc_any(tc_pool *pool, size_t nbytes, size_t alignment, bool
 }
 
 /* The short way of hardened: an ordinary small block, with poison that is intact. All else takes the long way, which starts anew. */
-void *tci_guarded_alloc(tc_pool *pool, size_t nbytes, const void *call) {
+__attribute__((aligned(64))) void *tci_guarded_alloc(tc_pool *pool, size_t nbytes, const void *call) {
   tci_thread *thread = tci_tls;
   tci_cache *cache = thread->caches[pool->index];
   if (unlikely(!cache || cache->until_guarded <= 1 || nbytes > TCI_SMALL_MAX - TCI_CANARY || thread->site || LOAD(pool->watched))) goto any;
@@ -259,7 +259,7 @@ static __attribute__((noinline)) tc_status free_any(tc_pool *pool, tci_run *run,
 }
 
 /* The short way of hardened: an ordinary small block with a whole canary. */
-tc_status tci_guarded_free(tc_pool *pool, tci_run *run, void *block, uint32_t *state, const void *call) {
+__attribute__((aligned(64))) tc_status tci_guarded_free(tc_pool *pool, tci_run *run, void *block, uint32_t *state, const void *call) {
   tci_thread *thread = tci_tls;
   tci_cache *cache = thread->caches[pool->index];
   uint32_t bin_offset = LOAD(run->bin_offset);

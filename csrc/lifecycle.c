@@ -9,7 +9,7 @@
 #define LONGEST_DECAY 1e8 /* seconds: three years */
 #define REFILLS_FULL 16 /* as for a bin that was refilled so often: as much as a refill brings */
 #define QUARANTINE ((size_t)64 << 20)
-#define GUARD_EVERY 4096
+#define GUARD_EVERY 16384
 #define PREALLOCATED 4 /* blocks of each preallocated size that has no slab */
 
 /* The index of the variable's value; 0 where it is not set; one past the end, which tc_pool_create refuses, for an unknown one. */

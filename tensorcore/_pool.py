@@ -89,7 +89,7 @@ class MemoryPool(PoolBase):
     zero_on_free
         Zero each block when it comes back; not in mode ``"fast"``.
     guard_every
-        Mode ``"hardened"``: one in so many blocks up to 512 KiB lies between guard pages; 0: none. None: 4,096.
+        Mode ``"hardened"``: one in so many blocks up to 512 KiB lies between guard pages; 0: none. None: 16,384.
 
     Raises
     ------

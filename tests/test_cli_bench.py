@@ -246,3 +246,10 @@ def test_plot_without_matplotlib_is_refused_before_anything_is_measured(
     with pytest.raises(SystemExit):
         main(["bench", "host", "--plot", str(tmp_path / "p.png")])
     assert "pip install 'tensorcore[bench]'" in capsys.readouterr().err
+
+
+def test_modes_are_measured_side_by_side(tmp_path: Path) -> None:
+    assert main(["bench", "modes", "--quick", "--json", str(tmp_path / "b.json")]) == 0
+    pairs, mixed = json.loads((tmp_path / "b.json").read_text())["sections"]
+    assert (pairs["name"], mixed["name"]) == ("modes pair", "modes mixed")
+    assert all(set(row["values"]) == {"harness", "fast", "hardened"} for row in (*pairs["rows"], *mixed["rows"]))

@@ -46,6 +46,10 @@ def _measure(options: argparse.Namespace, peers: list[str], rounds: int, error: 
             from tensorcore.cli._bench_host import bench_host
 
             sections += bench_host(peers, rounds, quick)
+        if part == "modes":
+            from tensorcore.cli._bench_host import bench_modes
+
+            sections += bench_modes(rounds, quick)
         if part in ("memory", "all"):
             from tensorcore.cli._bench_memory import bench_memory
 

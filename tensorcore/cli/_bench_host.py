@@ -32,6 +32,7 @@ _SECTIONS = {
     "trace": "a tensor program's mix, per replaced block",
 }
 _SERIES = ("pair", "batch")
+_MODE_CASES = ("pair", "mixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ def bench_host(peers: Sequence[str], rounds: int, quick: bool) -> list[Section]:
     return sections
 
 
+def bench_modes(rounds: int, quick: bool) -> list[Section]:
+    """What hardened costs beside fast, in cases that touch no memory of their own."""
+    cases = {name: title for name, title in _SECTIONS.items() if name in _MODE_CASES}
+    sections = measure(cases, (), rounds, ["--quick"] * quick, series=_SERIES, ratio=("hardened", "fast"), modes=True)
+    for section in sections:
+        section.name = section.name.replace("host", "modes")
+    return sections
+
+
 def measure(
     cases: Mapping[str, str],
     peers: Sequence[str],
@@ -60,14 +70,16 @@ def measure(
     series: Sequence[str] = (),
     ratio: tuple[str, str] | None = None,
     harness: bool = True,
+    modes: bool = False,
 ) -> list[Section]:
     """Run the driver's cases for every allocator in turn, `rounds` times: a section per case, named by ``cases``' titles.
 
-    ``words`` are further arguments of the driver. FileNotFoundError where it wasn't built.
+    ``words`` are further arguments of the driver. With ``modes`` the allocators are the pool in each of its modes.
+    FileNotFoundError where the driver wasn't built.
     """
     driver = find_driver()
     environments, missing = peer_environments(peers)
-    contenders = _contenders(environments, harness)
+    contenders = _modes() if modes else _contenders(environments, harness)
     columns = [contender.column for contender in contenders]
     compared = ratio if ratio is not None and ratio[0] in columns else None
     sections = [
@@ -84,6 +96,14 @@ def measure(
                     steps.end(f"{contender.column}: {case}")
     sections[0].notes += [f"{name} left out: {reason}" for name, reason in missing.items()]
     return sections
+
+
+def _modes() -> list[_Contender]:
+    environments = {mode: {**os.environ, "TENSORCORE_MODE": mode} for mode in ("fast", "hardened")}
+    return [
+        _Contender("harness", "harness", dict(os.environ)),
+        *(_Contender(mode, "tensorcore", environment) for mode, environment in environments.items()),
+    ]
 
 
 def _contenders(environments: dict[str, dict[str, str]], harness: bool) -> list[_Contender]:
