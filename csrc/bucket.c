@@ -22,7 +22,7 @@ static void list_remove(tci_tickets *list, tci_ticket *ticket) {
   *(ticket->newer ? &ticket->newer->older : &list->newest) = ticket->older;
 }
 
-static uint32_t index_of(const tci_ticket *ticket) { return (uint32_t)(ticket - (tci_ticket *)tci_run_record(ticket->run, 0)); }
+static uint32_t index_of(const tci_ticket *ticket) { return tci_ticket_index(ticket->run, ticket); }
 
 static void idle_insert(tci_order *order, tci_run *slab) {
   slab->idle = 1;

@@ -127,7 +127,7 @@ static void check_bins(check *c) {
 static void check_tickets(check *c, const tci_tickets *list, const tci_stream *stream, bool waiting, size_t *count, size_t *pending) {
   for (const tci_ticket *ticket = list->oldest; ticket; ticket = ticket->newer) {
     const tci_run *run = ticket->run;
-    size_t index = (size_t)(ticket - (const tci_ticket *)tci_run_record(run, 0));
+    size_t index = tci_ticket_index(run, ticket);
     bool small = LOAD(run->kind) == RUN_SLAB, held = small && run->free_bits[index / 64] >> index % 64 & 1;
     EXPECT(c, index < run->nblocks && !LOAD(run->states[index]) && !held, "run %#zx: block %zu lies in a list and is in use or in its slab",
            (size_t)run->start, index);

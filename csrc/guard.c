@@ -7,6 +7,7 @@ tc_status tci_guard_create(tc_pool *pool) {
   if ((unsigned)options->mode > TC_MODE_HARDENED || (unsigned)options->on_fault > TC_ON_FAULT_ABORT) return TC_INVALID_ARGUMENT;
   if (options->mode == TC_MODE_FAST) return options->zero_on_free ? TC_INVALID_ARGUMENT : TC_OK;
   if (options->quarantine > (size_t)1 << 47) return TC_INVALID_ARGUMENT;
+  if (options->zero_on_free && (pool->order || !pool->upstream.host_memory)) return TC_INVALID_ARGUMENT; /* nobody here can write to it */
   pool->record_bytes += sizeof(tci_record);
   if (pool->order) return TC_OK;
   tci_guard *guard = tci_meta_alloc(META_OTHER, sizeof *guard);

@@ -68,7 +68,7 @@ static void *hand_out(tc_pool *pool, const tci_ticket *ticket, size_t nbytes) {
     count_in(pool, nbytes, run->capacity);
     return (void *)run->base;
   }
-  uint32_t index = (uint32_t)(ticket - (const tci_ticket *)tci_run_record(run, 0));
+  uint32_t index = tci_ticket_index(run, ticket);
   STORE(run->states[index], 1 + (uint32_t)nbytes);
   count_in(pool, nbytes, run->block_size);
   return (void *)(run->base + (uintptr_t)index * run->block_size);
@@ -170,7 +170,7 @@ static void take_back(tc_pool *pool, tci_ticket *ticket, size_t requested) {
   tci_run *run = ticket->run;
   bool large = run->kind == RUN_LARGE;
   count_out(pool, requested, large ? run->capacity : run->block_size);
-  STORE(run->states[large ? 0 : ticket - (tci_ticket *)tci_run_record(run, 0)], 0);
+  STORE(run->states[large ? 0 : tci_ticket_index(run, ticket)], 0);
   uint32_t count = unlikely(ticket->uses || ticket->stream->thread) ? eager_streams(pool, ticket, streams) : 0;
   tci_stream_free_block(pool, ticket);
   if (count) record_eagerly(pool, streams, count);

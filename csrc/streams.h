@@ -36,6 +36,12 @@ typedef struct tci_ticket {
   tci_use *uses;
 } tci_ticket;
 
+/* Which block of its run. In a pool with a mode more of the block's record follows its ticket. */
+static inline uint32_t tci_ticket_index(const tci_run *run, const tci_ticket *ticket) {
+  size_t offset = (size_t)((const char *)ticket - run->records), size = run->pool->record_bytes;
+  return (uint32_t)(likely(size == sizeof *ticket) ? offset / sizeof *ticket : offset / size);
+}
+
 typedef struct tci_tickets { /* by generation */
   tci_ticket *newest, *oldest;
 } tci_tickets;

@@ -144,6 +144,8 @@ class MemoryPool(PoolBase):
         options.numa_node = parse_numa(numa)
         options.huge_pages = parse_huge_pages(huge_pages)
         options.initial_capacity = parse_size(initial_capacity, "initial_capacity")
+        if zero_on_free and (self._upstream.stream_ordered or not self._upstream.host_memory):
+            raise ValueError(f"zero_on_free needs memory that the CPU writes in order; upstream {self._upstream.name!r} has none")
         set_mode(options, mode, on_fault, zero_on_free, guard_every)
         self._open(options)
 

@@ -197,6 +197,23 @@ def test_a_pool_of_made_up_addresses_has_the_checks_out_of_band(pool: tc.MemoryP
         unreal.check()
 
 
+def test_a_device_pool_names_who_allocated_and_deallocated(pool: tc.MemoryPool) -> None:
+    """Of its memory, which nobody here can touch."""
+    with tc.MemoryPool(device="cuda", upstream=tc.FakeDeviceUpstream(), mode=pool.mode) as device:  # type: ignore[arg-type]
+        address, allocated = device.allocate(5000), here()
+        device.deallocate(address)
+        with pytest.raises(tc.DoubleFreeError) as caught:
+            device.deallocate(address)
+        assert caught.value.requested == 5000
+        assert (line_of(caught.value.allocated_by), line_of(caught.value.deallocated_by)) == (allocated, allocated + 1)
+
+
+def test_memory_that_the_cpu_cannot_write_is_not_zeroed() -> None:
+    """So the pool says at once that it can't."""
+    with pytest.raises(ValueError, match="zero_on_free needs memory that the CPU writes"):
+        tc.MemoryPool(mode="checked", zero_on_free=True, upstream=tc.FakeUpstream(None))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

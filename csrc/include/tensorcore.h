@@ -170,7 +170,7 @@ typedef struct tc_pool_options {
   int device;                  /* the number of the device that the upstream serves, -1: the host; for tc_pool_device alone */
   tc_mode mode;                /* tc_pool_options_init takes it from TENSORCORE_MODE: fast, checked or hardened */
   tc_on_fault on_fault;        /* checked, hardened; TENSORCORE_ON_FAULT: raise or abort */
-  int zero_on_free;            /* checked, hardened: 1: a block is zeroed when it comes back */
+  int zero_on_free;            /* checked, hardened; host memory: 1: a block is zeroed when it comes back */
   size_t quarantine;           /* hardened: bytes of guarded blocks out of use after their free; a 64th for each thread and size class */
   unsigned guard_every;        /* hardened: one in so many small blocks lies between guard pages; 0: none */
 } tc_pool_options;

@@ -38,7 +38,10 @@ PyObject *tci_allocate_on(PyObject *module, PyObject *const *arguments, Py_ssize
   Py_ssize_t nbytes;
   uintptr_t stream;
   if (request_arguments("allocate_on", arguments, count, &pool, &nbytes, &stream) < 0) return NULL;
-  return PyLong_FromVoidPtr(pool == NULL ? NULL : tc_pool_alloc_on(pool, (size_t)nbytes, stream));
+  tci_call_begin(0);
+  void *address = pool == NULL ? NULL : tc_pool_alloc_on(pool, (size_t)nbytes, stream);
+  tci_call_end();
+  return PyLong_FromVoidPtr(address);
 }
 
 /* deallocate_on(pool, address, nbytes or None, stream): a tc_status. */
@@ -50,9 +53,13 @@ PyObject *tci_deallocate_on(PyObject *module, PyObject *const *arguments, Py_ssi
   void *address = PyLong_AsVoidPtr(arguments[1]);
   if ((address == NULL && PyErr_Occurred()) || stream_argument(arguments[3], &stream) < 0) return NULL;
   if (pool == NULL) return PyLong_FromLong(TC_CLOSED);
-  if (arguments[2] == Py_None) return PyLong_FromLong(tc_pool_free_on(pool, address, stream));
-  Py_ssize_t nbytes = tci_size_argument(arguments[2]);
-  return nbytes < 0 ? NULL : PyLong_FromLong(tc_pool_free_sized_on(pool, address, (size_t)nbytes, stream));
+  int sized = arguments[2] != Py_None;
+  Py_ssize_t nbytes = sized ? tci_size_argument(arguments[2]) : 0;
+  if (nbytes < 0) return NULL;
+  tci_call_begin(0);
+  tc_status status = sized ? tc_pool_free_sized_on(pool, address, (size_t)nbytes, stream) : tc_pool_free_on(pool, address, stream);
+  tci_call_end();
+  return PyLong_FromLong(status);
 }
 
 /* block(pool, nbytes, stream): a Block, None where the pool refused. */
@@ -62,7 +69,9 @@ PyObject *tci_block_make(PyObject *module, PyObject *const *arguments, Py_ssize_
   Py_ssize_t nbytes;
   uintptr_t stream;
   if (request_arguments("block", arguments, count, &pool, &nbytes, &stream) < 0) return NULL;
+  tci_call_begin(0);
   void *address = pool == NULL ? NULL : tc_pool_alloc_on(pool, (size_t)nbytes, stream);
+  tci_call_end();
   if (address == NULL) return Py_NewRef(Py_None);
   block *self = (block *)((allocfunc)PyType_GetSlot(block_type, Py_tp_alloc))(block_type, 0);
   if (self == NULL) {
