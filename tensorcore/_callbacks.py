@@ -7,14 +7,12 @@ allocation that succeeds after all must not fail because of it.
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import warnings
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ._errors import UtilizationWarning
-from ._lib import address_of, ffi
+from ._lib import address_of, ffi, native
 from ._registry import pools
 
 if TYPE_CHECKING:
@@ -60,11 +58,7 @@ def add_callback(callbacks: list[Any], callback: Callable[..., object]) -> Calla
 
 def report(error: BaseException, callback: object) -> None:
     """Hand an exception to sys.unraisablehook, as Python does for one in a finaliser."""
-    message = f"Exception ignored in a TensorCore callback {callback!r}"
-    details: Any = SimpleNamespace(
-        exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__, err_msg=message, object=callback
-    )
-    sys.unraisablehook(details)
+    native.report(error, callback)
 
 
 @ffi.def_extern(error=0)  # type: ignore[untyped-decorator]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import pickle
+import sys
 import threading
 import warnings
 from typing import Any
@@ -137,6 +138,24 @@ def test_an_exception_in_a_callback_is_reported_and_the_next_one_runs(unraisable
         pool.on_out_of_memory(lambda *_: held.clear())
         pool.deallocate(pool.allocate(6 * MIB))
     assert unraisable == [(LookupError, "lost")]
+
+
+def test_the_interpreters_own_hook_prints_the_callbacks_exception(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its traceback and the callback's name, on stderr."""
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+
+    def forgetful(*_: object) -> None:
+        raise LookupError("lost")
+
+    with tc.MemoryPool(limit="1MiB") as pool:
+        pool.on_out_of_memory(forgetful)
+        with pytest.raises(tc.OutOfMemoryError):
+            pool.allocate(2 * MIB)
+    printed = capfd.readouterr().err
+    assert "LookupError: lost" in printed
+    assert "forgetful" in printed
 
 
 def test_a_callback_that_allocates_from_the_full_pool_is_refused_and_does_not_recurse() -> None:

@@ -74,6 +74,15 @@ static PyObject *native_layout_matches(PyObject *module, PyObject *unused) {
 
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
+/* report(error, object): to sys.unraisablehook, whose default takes only what the interpreter makes. */
+static PyObject *native_report(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  (void)module;
+  if (tci_expect("report", count, 2) < 0) return NULL;
+  PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(arguments[0])), Py_NewRef(arguments[0]), PyException_GetTraceback(arguments[0]));
+  PyErr_WriteUnraisable(arguments[1]);
+  return Py_NewRef(Py_None);
+}
+
 static PyMethodDef native_methods[] = {
     {"allocate", FAST(native_allocate), METH_FASTCALL, "allocate(pool, nbytes) -> address, 0 where the pool refused"},
     {"deallocate", FAST(native_deallocate), METH_FASTCALL, "deallocate(pool, address, nbytes or None) -> status"},
@@ -106,6 +115,7 @@ static PyMethodDef native_methods[] = {
     {"operate_one", FAST(tci_operate_one), METH_FASTCALL, "operate_one(ufunc, rule, tensor) -> tensor"},
     {"reduce_all", FAST(tci_operate_reduce), METH_FASTCALL, "reduce_all(reduce, rule, tensor) -> tensor of no dimensions"},
     {"operate_into", FAST(tci_operate_into), METH_FASTCALL, "operate_into(ufunc, left, right) -> left or NotImplemented"},
+    {"report", FAST(native_report), METH_FASTCALL, "report(error, object) -> None; to sys.unraisablehook"},
     {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},
 };
