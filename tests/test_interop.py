@@ -37,7 +37,7 @@ def live(pool: tc.MemoryPool) -> int:
 
 def require(module: str) -> Any:
     """A library, or a skip that names it."""
-    return pytest.importorskip(module, reason=f"{module} is not installed: pip install --group interop", exc_type=ImportError)
+    return pytest.importorskip(module, reason=f"{module} is not installed", exc_type=ImportError)
 
 
 # ---- DLPack ---------------------------------------------------------------------------------------------------------------------
