@@ -1,5 +1,6 @@
 """Every public name, imported from the module that has it; `tensorcore` hands them on at first use."""
 
+from . import simd
 from ._allocation import PooledAllocation
 from ._backend import Backend, Device, device, devices, is_available, register_backend
 from ._callbacks import on_out_of_memory
@@ -105,6 +106,7 @@ __all__ = [
     "scope",
     "set_default_device",
     "set_global_memory_pool",
+    "simd",
     "statistics",
     "torch_allocator",
     "uninstall",

@@ -12,6 +12,7 @@ import pytest
 
 import tensorcore as tc
 from tensorcore import _cupy_hook
+from tensorcore._lib import lib
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,24 @@ def run_python(tmp_path: Path) -> RunPython:
         return result.stdout
 
     return run
+
+
+@pytest.fixture
+def simd_settings() -> Iterator[None]:
+    """Leave the process-wide settings of `tensorcore.simd` as they were."""
+    threads, name, stream = tc.simd.get_num_threads(), tc.simd.get_instruction_set(), lib.tc_simd_stream_from()
+    yield
+    tc.simd.set_num_threads(threads)
+    tc.simd.set_instruction_set(name)
+    lib.tc_simd_set_stream_from(stream)
+
+
+@pytest.fixture(params=tc.simd.available_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest, simd_settings: None) -> str:  # noqa: ARG001 - the settings go back afterwards
+    """Each instruction set that this machine can run."""
+    name: str = request.param
+    tc.simd.set_instruction_set(name)
+    return name
 
 
 # ---- CuPy without a GPU: its wheel works without a driver, but for the current device and the current stream ---------------------

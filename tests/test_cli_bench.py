@@ -6,10 +6,12 @@ No figure is judged here: the runs are short and the machine may be busy.
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tensorcore import simd
 from tensorcore.cli import _bench_device_python, _peers, main
 from tensorcore.cli._bench_host import find_driver
 from tensorcore.cli._bench_results import Section, plot, to_json, to_sheet
@@ -170,6 +172,22 @@ def test_numpy_tables_have_plain_beside_pooled_and_a_new_result_beside_out(tmp_p
     assert rows["eight live temporaries, 8 MB"]["target"] == 3.0
     assert [row["label"] for row in fresh["rows"]] == ["8 KB", "80 KB", "800 KB", "8 MB", "64 MB"]
     assert all(set(row["values"]) == {"out=", "a + b"} for row in fresh["rows"])
+
+
+def test_simd_tables_have_the_limit_numpy_and_every_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = simd.get_num_threads()
+    assert main(["bench", "simd", "--quick", "--json", str(tmp_path / "b.json")]) == 0
+    assert simd.get_num_threads() == threads
+    assert "limit" in capsys.readouterr().out
+    sections = {section["name"]: section for section in json.loads((tmp_path / "b.json").read_text())["sections"]}
+    against_limit = {row["label"]: row for row in sections["simd add, limit"]["rows"]}
+    assert [label for label in against_limit if label.endswith("1 thread")] == [
+        f"{size}, 1 thread" for size in ("8 KB", "80 KB", "800 KB", "8 MB", "64 MB")
+    ]
+    assert against_limit["64 MB, 1 thread"]["target"] == 0.95
+    assert all(set(row["values"]) == {"limit", "simd"} for row in against_limit.values())
+    assert {"simd add, np.add(out)", "simd add, a + b", "simd fused, numpy", "simd others"} <= set(sections)
+    assert ("simd fused, numexpr" in sections) == (find_spec("numexpr") is not None)
 
 
 # ---- peers and options ----------------------------------------------------------------------------------------------------------

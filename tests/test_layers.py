@@ -24,6 +24,8 @@ PYTHON_LAYERS = (
     ("_namespace",),
     ("_creation_like", "_data_types", "_elementwise", "_elementwise_pairs", "_manipulation", "_reducing", "fft", "linalg"),
     ("_api",),
+    ("simd",),
+    ("_simd_general",),
     ("_hook", "_creation", "_allocation", "kernels"),
     ("_tensor", "_cupy_hook", "_kernel_copies"),
     ("_pickling", "_reductions"),
@@ -31,7 +33,7 @@ PYTHON_LAYERS = (
     ("_device_compute",),
     ("_cupy_pools", "_dlpack", "_kernels", "_torch", "numba_plugin"),
     ("_interfaces", "_transfer"),
-    ("_described", "_global"),
+    ("_described", "_global", "_simd_expression"),
     ("_pool", "_scope", "_snapshot"),
     ("_scope_statistics", "_pool_base", "_cpu", "_cuda"),
     ("_options", "_runs", "_statistics", "_device_array", "_defaults"),
@@ -108,11 +110,11 @@ def test_c_files_include_no_header_of_a_higher_layer() -> None:
 
 
 def test_the_glue_for_python_knows_only_the_public_header() -> None:
-    """csrc/python is a user of the core like any other: it includes tensorcore.h and its own headers."""
+    """csrc/python is a user of the core like any other: it includes the public headers and its own."""
     glue = CORE / "python"
     own = {path.name for path in glue.glob("*.h")}
     included = {name for path in glue.glob("*.[ch]") for name in INCLUDE.findall(path.read_text())}
-    assert included - own == {"tensorcore.h"}
+    assert included - own == {"tensorcore.h", "tensorcore/simd.h"}
 
 
 def test_the_private_prefix_is_kept_for_names_that_cross_files() -> None:

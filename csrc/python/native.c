@@ -100,6 +100,8 @@ static PyMethodDef native_methods[] = {
     {"dlpack_export", tci_dlpack_export, METH_VARARGS, "dlpack_export(owner, address, shape, strides, type, device, ...) -> capsule"},
     {"dlpack_import", tci_dlpack_import, METH_O, "dlpack_import(capsule) -> owner, description; the capsule is used up"},
     {"array_layout_matches", native_layout_matches, METH_NOARGS, "array_layout_matches() -> whether empty and zeros suit this NumPy"},
+    {"simd_call", FAST(tci_simd_call), METH_FASTCALL, "simd_call(type, out or None, steps, *inputs) -> out, None where it takes the slow way"},
+    {"simd_reduce", FAST(tci_simd_call_reduce), METH_FASTCALL, "simd_reduce(reduction, x, y or None) -> scalar, None as above"},
     {"hook_attach", tci_hook_attach, METH_O, "hook_attach(repoint) -> None"},
     {"hook_set_pool", tci_hook_set_pool, METH_O, "hook_set_pool(pool or None) -> None"},
     {"hook_pool", tci_hook_pool, METH_NOARGS, "hook_pool() -> the installed pool's address, 0 where none is"},
@@ -144,7 +146,7 @@ static int add_objects(PyObject *module) {
 }
 
 void *tci_native_module(void) {
-  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0 || tci_compute_setup() < 0) return NULL;
+  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0 || tci_compute_setup() < 0 || tci_simd_setup() < 0) return NULL;
   PyObject *module = PyModule_Create(&native_module);
   if (module != NULL && add_objects(module) < 0) {
     Py_DECREF(module);

@@ -68,11 +68,13 @@ static inline int tci_type_is_inexact(int type_number) { return tci_type_is_numb
 static inline int tci_type_is_complex(int type_number) { return type_number > TCI_TYPE_LONGDOUBLE && type_number <= TCI_TYPE_CLONGDOUBLE; }
 
 #define TCI_ARRAY_C_CONTIGUOUS 0x0001
+#define TCI_ARRAY_F_CONTIGUOUS 0x0002
 #define TCI_ARRAY_OWNDATA 0x0004
 #define TCI_ARRAY_ALIGNED 0x0100
 #define TCI_ARRAY_WRITEABLE 0x0400
 
 int tci_numpy_load(void); /* 0, or -1 with a Python error set */
+PyObject *tci_numpy_scalar(void *value, int type_number); /* a new reference; `type_number`: NPY_TYPES */
 int tci_numpy_layout_matches(void); /* 1: tci_array and tci_descr describe this NumPy; 0: it does not; -1 with a Python error set */
 /* A new reference to an array over `data`, in C order, that does not own it; NULL: NumPy allocates. Steals `descr`. */
 PyObject *tci_numpy_array(PyObject *descr, int dimension_count, Py_ssize_t *dimensions, void *data);
@@ -197,6 +199,12 @@ PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---- simd_call.c: the quick way to simd.c ------------------------------------------------------------------------------------------ */
+
+int tci_simd_setup(void); /* 0, or -1 with a Python error set */
+PyObject *tci_simd_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_simd_call_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
 

@@ -8,6 +8,8 @@ enum numpy_slot {
   SLOT_ARRAY_TYPE = 2,
   SLOT_DESCR_TYPE = 3,
   SLOT_SCALAR_TYPE = 10,
+  SLOT_DESCR_FROM_TYPE = 45,
+  SLOT_SCALAR = 60,
   SLOT_NEW_FROM_DESCR = 94,
   SLOT_DESCR_CONVERTER = 174,
   SLOT_SET_HANDLER = 304,
@@ -18,6 +20,8 @@ enum numpy_slot {
 enum { TYPE_DOUBLE = 12 }; /* NPY_DOUBLE */
 
 typedef PyObject *(*new_from_descr)(PyTypeObject *, PyObject *, int, const Py_ssize_t *, const Py_ssize_t *, void *, int, PyObject *);
+typedef PyObject *(*descr_from_type)(int);
+typedef PyObject *(*scalar_from)(void *, PyObject *, PyObject *);
 typedef int (*descr_converter)(PyObject *, PyObject **);
 typedef PyObject *(*set_handler)(PyObject *);
 typedef PyObject *(*get_handler)(void);
@@ -51,6 +55,13 @@ PyObject *tci_numpy_descr(PyObject *dtype) {
 int tci_numpy_is_array(PyObject *object) { return (void *)Py_TYPE(object) == numpy_api[SLOT_ARRAY_TYPE]; }
 
 int tci_numpy_is_scalar(PyObject *object) { return PyObject_TypeCheck(object, (PyTypeObject *)numpy_api[SLOT_SCALAR_TYPE]); }
+
+PyObject *tci_numpy_scalar(void *value, int type_number) {
+  PyObject *descr = ((descr_from_type)numpy_api[SLOT_DESCR_FROM_TYPE])(type_number);
+  PyObject *scalar = descr == NULL ? NULL : ((scalar_from)numpy_api[SLOT_SCALAR])(value, descr, NULL);
+  Py_XDECREF(descr);
+  return scalar;
+}
 
 PyObject *tci_numpy_set_handler(PyObject *capsule) { return ((set_handler)numpy_api[SLOT_SET_HANDLER])(capsule); }
 

@@ -76,7 +76,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser("bench", help="measure allocators and NumPy on this machine", allow_abbrev=False)
-    parts = ["host", "modes", "memory", "curves", "device", "python", "array", "numpy", "all"]
+    parts = ["host", "modes", "memory", "curves", "device", "python", "array", "numpy", "simd", "all"]
     bench.add_argument("part", nargs="?", choices=parts, default="all", help="what to measure (all)")
     bench.add_argument(
         "--against",

@@ -62,6 +62,10 @@ def _measure(options: argparse.Namespace, peers: list[str], rounds: int, error: 
             from tensorcore.cli._bench_device import bench_device
 
             sections += bench_device(rounds, quick)
+        if part in ("simd", "all"):
+            from tensorcore.cli._bench_simd import bench_simd
+
+            sections += bench_simd(rounds, quick)
     except FileNotFoundError as problem:
         error(f"bench: {problem}")
     if part in ("python", "all"):
