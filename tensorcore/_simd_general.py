@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._allocation import PooledAllocation
+from ._errors import DeviceMismatchError
 from ._lib import ffi, lib, pointer
 from ._simd_expression import ADD, DIVIDE, FMA, MULTIPLY, NEGATE, SUBTRACT
 from ._tensor import Tensor
@@ -63,10 +64,10 @@ def vectorized_fma(a: Any, b: Any, c: Any, out: Any = None) -> Any:
         raise ValueError(f"a result of shape {shape} and dtype {dtype} does not fit out: it has {target.shape} and {target.dtype}")
     result = Tensor(shape, dtype, pool=pool)  # whatever `out` is: it may overlap, have gaps or be of another type
     inputs = ffi.new("void *[3]", [_pointer(array) for array in dense])
-    assert lib.tc_simd_map(FMA, code, result.size, _pointer(result._array), inputs, 0) == lib.TC_OK
+    assert lib.tc_simd_map(FMA, code, result.size, _pointer(_host_array(result)), inputs, 0) == lib.TC_OK
     if target is None:
         return result
-    np.copyto(target, result._array, casting="same_kind")
+    np.copyto(target, _host_array(result), casting="same_kind")
     return out
 
 
@@ -121,7 +122,7 @@ def _by_ufunc(ufunc: np.ufunc, inputs: Sequence[Any], out: Any) -> Any:
         kinds = [x.dtype if isinstance(x, np.ndarray | np.generic) else type(x) for x in arrays]
         dtype = ufunc.resolve_dtypes((*kinds, None))[-1]
         result = Tensor(np.broadcast_shapes(*map(np.shape, arrays)), dtype, pool=_pool_of(inputs))
-        target = result._array
+        target = _host_array(result)
     with np.errstate(all="ignore"):
         ufunc(*arrays, out=target)
     return result
@@ -194,7 +195,7 @@ def _arrays(inputs: Sequence[Any], out: Any) -> tuple[list[Any], Array | None]:
 
 def _as_array(x: Any) -> Any:
     if isinstance(x, Tensor):
-        return x._array
+        return _host_array(x)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("a masked array's mask would be ignored: pass x.data, or x.filled(value)")
     if type(x) in (int, float, complex):
@@ -202,9 +203,16 @@ def _as_array(x: Any) -> Any:
     return np.asarray(x)
 
 
+def _host_array(tensor: Tensor) -> Array:
+    array = tensor._array
+    if not isinstance(array, np.ndarray):
+        raise DeviceMismatchError(f"a tensor on {tensor.device} is no operand on the CPU: copy it with to('cpu')")
+    return array
+
+
 def _as_target(out: Any) -> Array:
     if isinstance(out, Tensor):
-        return out._array
+        return _host_array(out)
     try:
         target = None if out is None else np.asarray(out, copy=False)
     except ValueError:
@@ -226,7 +234,7 @@ def _dense(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...], pool: Memor
     alike = isinstance(array, np.ndarray) and array.dtype == dtype and array.shape == shape
     if alike and array.flags.c_contiguous and array.flags.aligned:
         return array  # type: ignore[no-any-return] # an ndarray, as `alike` says
-    copy = Tensor(shape, dtype, pool=pool)._array
+    copy = _host_array(Tensor(shape, dtype, pool=pool))
     np.copyto(copy, array)
     return copy
 

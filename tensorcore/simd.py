@@ -13,6 +13,7 @@ larger than half of it. Everything else (strides, broadcasting, mixed and other 
 
 Results of + - * / have NumPy's bits; integers wrap. `out` may be an input or overlap one: the result is as if all inputs had been
 read first. Without `out` the result is a new `Tensor` in the pool of the first tensor or allocation, else in the global pool.
+On a GPU the `vectorized_` functions are those of `tensorcore.kernels`, with their narrower rules and CuPy arrays as new results.
 Floating-point errors (a division by zero, an overflow) give infinities and NaN and no warning. The GIL is released from 128 KiB on.
 """
 
@@ -25,6 +26,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 
 from . import _simd_expression as _expression
 from . import _simd_general as _host
+from . import kernels
 from ._errors import DeviceUnavailableError, TensorCoreWarning
 from ._lib import ffi, lib, native
 from ._tensor import Tensor
@@ -61,13 +63,7 @@ _SUM, _DOT, _MIN, _MAX = (int(x) for x in (lib.TC_SIMD_SUM, lib.TC_SIMD_DOT, lib
 
 def _module_for(*operands: Any) -> Any:
     """Return the module whose functions of the same names work on the operands' device: the one place that asks for it."""
-    for operand in operands:
-        device = str(operand.device) if isinstance(operand, Tensor) else "cpu"
-        if hasattr(operand, "__cuda_array_interface__"):
-            device = "cuda"
-        if device != "cpu":
-            raise DeviceUnavailableError(f"simd computes on the CPU, and an operand is on {device}: copy it with to('cpu')")
-    return _host
+    return kernels if any(hasattr(operand, "__cuda_array_interface__") for operand in operands) else _host
 
 
 # ---- element by element ---------------------------------------------------------------------------------------------------------
@@ -192,7 +188,11 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
         _refuse_names(expression, program.names, arrays)
     inputs = [arrays[name] for name in program.names]
     done = _call(Tensor, out, program.code, *inputs, *program.numbers) if program.code is not None else None
-    return _module_for(*inputs, out).evaluate(program, arrays, out) if done is None else done
+    if done is not None:
+        return done
+    if _module_for(*inputs, out) is not _host:
+        raise DeviceUnavailableError("evaluate computes on the CPU, an operand is on a GPU: write the expression with operators")
+    return _host.evaluate(program, arrays, out)
 
 
 def _refuse_names(expression: str, names: tuple[str, ...], arrays: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from simd_helpers import bits, numbers
 
 import tensorcore as tc
-from tensorcore import _simd_general, simd
+from tensorcore import _simd_general, kernels, simd
 from tensorcore._lib import native
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -128,12 +128,48 @@ def test_masked_arrays_and_shapes_that_do_not_fit_are_refused() -> None:
         simd.vectorized_fma(np.ones(3), np.ones(4), 1)
 
 
-def test_an_array_on_a_device_is_refused_with_the_fix() -> None:
-    class OnDevice:
-        __cuda_array_interface__: ClassVar[dict[str, Any]] = {}
+class OnDevice:
+    """What the functions know a GPU's array by."""
 
-    with pytest.raises(tc.DeviceUnavailableError, match="copy it with to"):
-        simd.vectorized_add(OnDevice(), 1)
+    __cuda_array_interface__: ClassVar[dict[str, Any]] = {}
+
+
+def test_arrays_on_a_gpu_go_to_the_kernels_of_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with the arguments that it was given."""
+    x = OnDevice()
+    calls: dict[str, tuple[Any, ...]] = {
+        "vectorized_add": (x, x, None),
+        "vectorized_subtract": (x, x, x),
+        "vectorized_multiply": (x, x, None),
+        "vectorized_divide": (x, x, None),
+        "vectorized_fma": (x, x, x, None),
+        "vectorized_scale": (2.0, x, None),
+        "vectorized_axpy": (2.0, x, x, x),
+        "vectorized_copy": (x, None),
+        "vectorized_fill": (x, 1.0),
+        "vectorized_sum": (x,),
+        "vectorized_dot": (x, x),
+        "vectorized_min": (x,),
+        "vectorized_max": (x,),
+    }
+    assert set(calls) == {name for name in simd.__all__ if name.startswith("vectorized_")}
+    for name, arguments in calls.items():
+        monkeypatch.setattr(kernels, name, lambda *given, name=name: (name, *given))
+        assert getattr(simd, name)(*arguments) == (name, *arguments)
+
+
+@pytest.mark.parametrize("function", [simd.vectorized_sum, simd.vectorized_copy, lambda x: simd.vectorized_add(np.ones(3), x)])
+def test_a_tensor_that_the_cpu_can_not_read_is_refused_with_the_fix(function: Callable[[Any], Any]) -> None:
+    with (
+        tc.MemoryPool(device="cuda", upstream="fake") as pool,
+        pytest.raises((tc.DeviceMismatchError, tc.DeviceUnavailableError), match=r"to\('cpu'\)|CuPy|cupy"),
+    ):
+        function(tc.Tensor((3,), pool=pool))
+
+
+def test_an_expression_over_arrays_on_a_gpu_is_refused_with_the_fix() -> None:
+    with pytest.raises(tc.DeviceUnavailableError, match="write the expression with operators"):
+        simd.evaluate("a + 1", a=OnDevice())
 
 
 @pytest.mark.filterwarnings("error")
