@@ -7,7 +7,7 @@
 
 #define SLAB_MIN ((size_t)32 << 10)
 #define SLAB_MAX ((size_t)256 << 10)
-#define MAGAZINE_BYTES ((size_t)512 << 10)
+#define MAGAZINE_BYTES ((size_t)1 << 20)
 #define SHORT_MAX 16    /* blocks */
 #define SHORT_WASTE 64  /* at most 1/64 of the run */
 #define LEARN_FROM ((size_t)4 << 20) /* bytes that requests of one size brought into caches */
