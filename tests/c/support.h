@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -173,6 +174,23 @@ static inline void check_empties(tc_pool *pool) {
 }
 
 /* ---- the process ---------------------------------------------------------------------------------------------------------------- */
+
+/* What changes a process for good is tried in one of its own, which an alarm ends. */
+static inline void in_a_child(unsigned seconds, void (*body)(void)) {
+  int outcome = 0;
+  fflush(stdout);
+  pid_t child = fork();
+  CHECK(child >= 0, "a child is forked");
+  if (child == 0) {
+    alarm(seconds);
+    body();
+    fflush(stdout);
+    _exit(0);
+  }
+  CHECK(waitpid(child, &outcome, 0) == child, "the child is waited for");
+  CHECK(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0, "the child ended well: exit %d, signal %d",
+        WIFEXITED(outcome) ? WEXITSTATUS(outcome) : -1, WIFSIGNALED(outcome) ? WTERMSIG(outcome) : 0);
+}
 
 /* Resident set size in bytes, from proc_pid_status(5). */
 static inline size_t resident_bytes(void) {

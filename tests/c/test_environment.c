@@ -18,21 +18,6 @@ enum { SECONDS = 120, BLOCKS = 4096 };
 
 static const char *program; /* argv[0] */
 
-static void in_a_child(void (*body)(void)) {
-  int outcome = 0;
-  fflush(stdout);
-  pid_t child = fork();
-  CHECK(child >= 0, "a child is forked");
-  if (child == 0) {
-    alarm(SECONDS);
-    body();
-    _exit(0);
-  }
-  CHECK(waitpid(child, &outcome, 0) == child, "the child is waited for");
-  CHECK(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0, "the child ended well: exit %d, signal %d",
-        WIFEXITED(outcome) ? WEXITSTATUS(outcome) : -1, WIFSIGNALED(outcome) ? WTERMSIG(outcome) : 0);
-}
-
 /* Blocks of the sizes of arrays until the pool refuses one, then all are freed; how many there were. */
 static size_t fill_and_empty(tc_pool *pool, unsigned max_log2) {
   static struct {
@@ -75,7 +60,7 @@ static void fill_512_mib(void) {
   CHECK_STATUS(tc_pool_destroy(pool), TC_OK, "the pool is destroyed");
 }
 
-static void in_a_bounded_address_space_the_pool_refuses_and_recovers(void) { in_a_child(fill_512_mib); }
+static void in_a_bounded_address_space_the_pool_refuses_and_recovers(void) { in_a_child(SECONDS, fill_512_mib); }
 
 /* ---- mlockall ------------------------------------------------------------------------------------------------------------------- */
 
@@ -109,7 +94,7 @@ static void run_locked(void) {
   CHECK_STATUS(tc_pool_destroy(pool), TC_OK, "the pool is destroyed");
 }
 
-static void in_locked_memory_zeroed_blocks_are_zero_and_all_goes_back(void) { in_a_child(run_locked); }
+static void in_locked_memory_zeroed_blocks_are_zero_and_all_goes_back(void) { in_a_child(SECONDS, run_locked); }
 
 /* ---- no membarrier -------------------------------------------------------------------------------------------------------------- */
 
@@ -152,9 +137,9 @@ static void trim_beside_an_idle_thread(void) {
   CHECK_STATUS(tc_pool_destroy(pool), TC_OK, "the pool is destroyed");
 }
 
-static void without_membarrier_a_living_threads_cache_is_left_alone(void) { in_a_child(trim_beside_an_idle_thread); }
+static void without_membarrier_a_living_threads_cache_is_left_alone(void) { in_a_child(SECONDS, trim_beside_an_idle_thread); }
 
-static void without_membarrier_the_stress_test_holds(void) { in_a_child(run_stress_without_membarrier); }
+static void without_membarrier_the_stress_test_holds(void) { in_a_child(SECONDS, run_stress_without_membarrier); }
 #endif
 
 /* ---- signals -------------------------------------------------------------------------------------------------------------------- */
@@ -210,7 +195,7 @@ static void read_while_threads_allocate(void) {
   CHECK_STATUS(tc_pool_destroy(signalled), TC_OK, "the pool is destroyed");
 }
 
-static void statistics_are_read_from_a_signal_handler_while_threads_allocate(void) { in_a_child(read_while_threads_allocate); }
+static void statistics_are_read_from_a_signal_handler_while_threads_allocate(void) { in_a_child(SECONDS, read_while_threads_allocate); }
 
 int main(int argc, char **argv) {
   (void)argc;

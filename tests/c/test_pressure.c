@@ -58,22 +58,6 @@ static void end(void) {
   CHECK(system(command) == 0, "the files are removed");
 }
 
-static void in_a_child(void (*body)(void)) {
-  int outcome = 0;
-  fflush(stdout);
-  pid_t child = fork();
-  CHECK(child >= 0, "a child is forked");
-  if (child == 0) {
-    alarm(SECONDS);
-    body();
-    fflush(stdout);
-    _exit(0);
-  }
-  CHECK(waitpid(child, &outcome, 0) == child, "the child is waited for");
-  CHECK(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0, "the child ended well: exit %d, signal %d",
-        WIFEXITED(outcome) ? WEXITSTATUS(outcome) : -1, WIFSIGNALED(outcome) ? WTERMSIG(outcome) : 0);
-}
-
 static void check_group(size_t limit, size_t used, size_t left) {
   tci_memory_group group = tci_os_memory_group();
   CHECK_EQUAL(group.limit, limit, "the limit of the group with the least left");
@@ -106,7 +90,7 @@ static void read_second_version(void) {
   end();
 }
 
-static void the_nearest_limit_of_nested_groups_counts(void) { in_a_child(read_second_version); }
+static void the_nearest_limit_of_nested_groups_counts(void) { in_a_child(SECONDS, read_second_version); }
 
 static void read_first_version(void) {
   begin("5:cpu,cpuacct:/elsewhere\n4:hugetlb,memory:/job\n1:name=systemd:/\n0::/\n");
@@ -132,7 +116,7 @@ static void read_first_version(void) {
   end();
 }
 
-static void version_1_is_read_and_a_path_of_the_hosts_leads_to_the_root(void) { in_a_child(read_first_version); }
+static void version_1_is_read_and_a_path_of_the_hosts_leads_to_the_root(void) { in_a_child(SECONDS, read_first_version); }
 
 /* ---- what follows ------------------------------------------------------------------------------------------------------------------ */
 
@@ -187,7 +171,7 @@ static void grow_under_a_near_limit(void) {
   end();
 }
 
-static void a_pool_that_grows_near_the_limit_gives_back_what_all_pools_have_cached(void) { in_a_child(grow_under_a_near_limit); }
+static void a_pool_that_grows_near_the_limit_gives_back_what_all_pools_have_cached(void) { in_a_child(SECONDS, grow_under_a_near_limit); }
 
 static void map_more_than_is_left_before_writing(void) {
   begin("0::/\n");
@@ -203,7 +187,7 @@ static void map_more_than_is_left_before_writing(void) {
   end();
 }
 
-static void blocks_not_yet_written_to_count_as_used(void) { in_a_child(map_more_than_is_left_before_writing); }
+static void blocks_not_yet_written_to_count_as_used(void) { in_a_child(SECONDS, map_more_than_is_left_before_writing); }
 
 static void watch_while_others_allocate(void) {
   begin("0::/\n");
@@ -223,7 +207,7 @@ static void watch_while_others_allocate(void) {
   end();
 }
 
-static void the_scavenger_gives_back_when_others_bring_the_limit_near(void) { in_a_child(watch_while_others_allocate); }
+static void the_scavenger_gives_back_when_others_bring_the_limit_near(void) { in_a_child(SECONDS, watch_while_others_allocate); }
 
 static void hold_nothing_to_give(void) {
   begin("0::/\n");
@@ -237,7 +221,7 @@ static void hold_nothing_to_give(void) {
   end();
 }
 
-static void with_nothing_cached_a_full_group_refuses_nobody(void) { in_a_child(hold_nothing_to_give); }
+static void with_nothing_cached_a_full_group_refuses_nobody(void) { in_a_child(SECONDS, hold_nothing_to_give); }
 
 /* ---- a real group ------------------------------------------------------------------------------------------------------------------ */
 
