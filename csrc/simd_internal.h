@@ -39,6 +39,10 @@ extern const tci_simd_kernels tci_simd_avx2, tci_simd_avx512;
 
 const tci_simd_kernels *tci_simd_chosen(void);
 
+/* ---- simd_exceptions.c ----------------------------------------------------------------------------------------------------------- */
+
+void tci_simd_raise_exceptions(int exceptions); /* of fenv.h, in this thread */
+
 /* ---- simd_threads.c -------------------------------------------------------------------------------------------------------------- */
 
 /* body(context, begin, end) for all of [0, count) in shares of `step`, on this thread and up to `threads` - 1 more; shares are handed out

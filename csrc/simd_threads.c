@@ -4,6 +4,7 @@
  * Waking them costs some ten microseconds, so that callers ask for them from some MiB on. They serve one caller at a time; another
  * caller meanwhile works alone rather than wait. The lock is held only to hand work out, never while anything is computed.
  */
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,7 +18,9 @@ typedef struct job {
   void (*body)(void *context, size_t begin, size_t end);
   void *context;
   size_t count, step;
-  size_t next; /* atomic: the first element that nobody has taken; may run past `count` */
+  size_t next;       /* atomic: the first element that nobody has taken; may run past `count` */
+  int exceptions;    /* atomic: that the other threads raised */
+  fenv_t arithmetic; /* the caller's: how it rounds, and what it makes of subnormal numbers */
 } job;
 
 static struct {
@@ -68,6 +71,13 @@ static void take_shares(job *j) {
     j->body(j->context, begin, j->count - begin < j->step ? j->count : begin + j->step);
 }
 
+static void help(job *j) {
+  fesetenv(&j->arithmetic);
+  tc_simd_take_exceptions(); /* the caller's of before */
+  take_shares(j);
+  __atomic_fetch_or(&j->exceptions, tc_simd_take_exceptions(), __ATOMIC_RELAXED);
+}
+
 static void *thread_main(void *unused) {
   (void)unused;
   uint64_t seen = 0;
@@ -82,7 +92,7 @@ static void *thread_main(void *unused) {
     team.seats--;
     team.inside++;
     pthread_mutex_unlock(&team.lock);
-    take_shares(j);
+    help(j);
     pthread_mutex_lock(&team.lock);
     if (--team.inside == 0) pthread_cond_signal(&team.left);
   }
@@ -168,10 +178,12 @@ static void close_job(void) {
 }
 
 void tci_simd_share(size_t count, size_t step, unsigned threads, void (*body)(void *context, size_t begin, size_t end), void *context) {
-  job j = {body, context, count, step, 0};
+  job j = {.body = body, .context = context, .count = count, .step = step};
   size_t shares = count / step + (count % step != 0);
   if (threads > shares) threads = (unsigned)shares;
-  bool opened = threads > 1 && open_job(&j, threads - 1);
+  bool opened = threads > 1 && fegetenv(&j.arithmetic) == 0 && open_job(&j, threads - 1);
   take_shares(&j);
-  if (opened) close_job();
+  if (!opened) return;
+  close_job();
+  tci_simd_raise_exceptions(j.exceptions);
 }
