@@ -289,51 +289,50 @@ INTEGER_SUM(dot_i64, uint64_t, uint64_t, a[i] * b[i])
 /* ---- the least and the greatest -------------------------------------------------------------------------------------------------- */
 
 typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES)));
-typedef int32_t mask_f32 __attribute__((vector_size(VECTOR_BYTES)));
-typedef int64_t mask_f64 __attribute__((vector_size(VECTOR_BYTES)));
-#define KEPT 4 /* vectors */
+typedef int32_t vector_i32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef int64_t vector_i64 __attribute__((vector_size(VECTOR_BYTES)));
+#define KEPT 8 /* vectors: one waits for the comparison before */
 
 /* A number that is not equal to itself is not a number, and is kept from then on: nothing compares with it. */
-#define EXTREME(NAME, T, VECTOR, MASK, OPERATOR)                                                                        \
-  static void NAME(size_t count, const void *x, const void *unused, tci_simd_partial *partial) {                        \
-    enum { ELEMENTS = VECTOR_BYTES / sizeof(T) };                                                                       \
-    (void)unused;                                                                                                       \
-    const T *a = x;                                                                                                     \
-    T best = a[0], ends[KEPT * ELEMENTS];                                                                               \
-    size_t i = 0;                                                                                                       \
-    if (count >= KEPT * ELEMENTS) {                                                                                     \
-      VECTOR kept[KEPT], v[KEPT];                                                                                       \
-      memcpy(kept, a, sizeof kept);                                                                                     \
-      for (i = KEPT * ELEMENTS; i + KEPT * ELEMENTS <= count; i += KEPT * ELEMENTS) {                                   \
-        memcpy(v, a + i, sizeof v);                                                                                     \
-        for (size_t k = 0; k < KEPT; k++) {                                                                             \
-          const MASK taken = (v[k] OPERATOR kept[k]) | (v[k] != v[k]);                                                  \
-          kept[k] = (VECTOR)((taken & (MASK)v[k]) | (~taken & (MASK)kept[k]));                                          \
-        }                                                                                                               \
-      }                                                                                                                 \
-      memcpy(ends, kept, sizeof ends);                                                                                  \
-      for (size_t k = 0; k < KEPT * ELEMENTS; k++) best = ends[k] OPERATOR best || ends[k] != ends[k] ? ends[k] : best; \
-    }                                                                                                                   \
-    for (; i < count; i++) best = a[i] OPERATOR best || a[i] != a[i] ? a[i] : best;                                     \
-    partial->value = (double)best;                                                                                      \
+#define KEEP(KEPT_ONE, V, VECTOR, MASK, OPERATOR)                       \
+  {                                                                     \
+    const MASK taken = (V OPERATOR KEPT_ONE) | (V != V);                \
+    KEPT_ONE = (VECTOR)((taken & (MASK)V) | (~taken & (MASK)KEPT_ONE)); \
   }
-EXTREME(min_f32, float, vector_f32, mask_f32, <)
-EXTREME(max_f32, float, vector_f32, mask_f32, >)
-EXTREME(min_f64, double, vector, mask_f64, <)
-EXTREME(max_f64, double, vector, mask_f64, >)
-
-#define INTEGER_EXTREME(NAME, T, OPERATOR)                                                       \
-  static void NAME(size_t count, const void *x, const void *unused, tci_simd_partial *partial) { \
-    (void)unused;                                                                                \
-    const T *a = x;                                                                              \
-    T best = a[0];                                                                               \
-    for (size_t i = 1; i < count; i++) best = a[i] OPERATOR best ? a[i] : best;                  \
-    partial->integer = best;                                                                     \
+#define EXTREME(NAME, T, VECTOR, MASK, OPERATOR, FIELD)                                                          \
+  static void NAME(size_t count, const void *x, const void *unused, tci_simd_partial *partial) {                 \
+    enum { ELEMENTS = VECTOR_BYTES / sizeof(T) };                                                                \
+    (void)unused;                                                                                                \
+    const T *a = x;                                                                                              \
+    T best = a[0], ends[ELEMENTS];                                                                               \
+    size_t i = 0;                                                                                                \
+    if (count >= KEPT * ELEMENTS) {                                                                              \
+      VECTOR kept[KEPT], v;                                                                                      \
+      memcpy(kept, a, sizeof kept);                                                                              \
+      for (i = KEPT * ELEMENTS; i + KEPT * ELEMENTS <= count; i += KEPT * ELEMENTS) {                            \
+        for (size_t k = 0; k < KEPT; k++) {                                                                      \
+          memcpy(&v, a + i + k * ELEMENTS, sizeof v);                                                            \
+          KEEP(kept[k], v, VECTOR, MASK, OPERATOR)                                                               \
+        }                                                                                                        \
+      }                                                                                                          \
+      for (size_t k = 1; k < KEPT; k++) KEEP(kept[0], kept[k], VECTOR, MASK, OPERATOR)                           \
+      for (; i < count; i += ELEMENTS) { /* the last ones perhaps twice */                                       \
+        memcpy(&v, a + (count - i < ELEMENTS ? count - ELEMENTS : i), sizeof v);                                 \
+        KEEP(kept[0], v, VECTOR, MASK, OPERATOR)                                                                 \
+      }                                                                                                          \
+      memcpy(ends, kept, sizeof ends);                                                                           \
+      for (size_t k = 0; k < ELEMENTS; k++) best = ends[k] OPERATOR best || ends[k] != ends[k] ? ends[k] : best; \
+    }                                                                                                            \
+    for (; i < count; i++) best = a[i] OPERATOR best || a[i] != a[i] ? a[i] : best;                              \
+    partial->FIELD = best;                                                                                       \
   }
-INTEGER_EXTREME(min_i32, int32_t, <)
-INTEGER_EXTREME(max_i32, int32_t, >)
-INTEGER_EXTREME(min_i64, int64_t, <)
-INTEGER_EXTREME(max_i64, int64_t, >)
+#define EXTREMES(SUFFIX, T, VECTOR, MASK, FIELD)   \
+  EXTREME(min_##SUFFIX, T, VECTOR, MASK, <, FIELD) \
+  EXTREME(max_##SUFFIX, T, VECTOR, MASK, >, FIELD)
+EXTREMES(f32, float, vector_f32, vector_i32, value)
+EXTREMES(f64, double, vector, vector_i64, value)
+EXTREMES(i32, int32_t, vector_i32, vector_i32, integer)
+EXTREMES(i64, int64_t, vector_i64, vector_i64, integer)
 
 /* ---- the table ------------------------------------------------------------------------------------------------------------------- */
 
