@@ -163,4 +163,4 @@ def refuse(error: Exception | None, pool: MemoryPool, like: np.ndarray[Any, np.d
         raise explained from error
 
 
-native.set_compute(call, wrap, refuse, operate)
+native.set_compute(call, wrap, refuse, operate, lambda tensor: _choose_pool([tensor]))

@@ -1,7 +1,7 @@
 """Functions of the array API standard 2025.12 for each pair of elements; results in the pool of the first tensor.
 
-Shapes are broadcast and types promoted by the standard's rules. They are carried out by NumPy or CuPy through array-api-compat;
-on the CPU that costs about 0.3 µs besides theirs.
+Shapes are broadcast and types promoted by the standard's rules. They are carried out by NumPy or CuPy through array-api-compat, the
+four of arithmetic as by the operators; on the CPU that costs about 0.3 µs besides theirs.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import array_api_compat.numpy as xp
+import numpy as np
 
 from ._lib import native
+from ._operators import ADD, DIVIDE, MULTIPLY, SUBTRACT
 
 if TYPE_CHECKING:
     from ._tensor import Operand, Tensor
@@ -50,12 +52,18 @@ __all__ = [
 call = native.call
 
 
+def _operate(ufunc: np.ufunc, rule: int, x1: Operand, x2: Operand) -> Tensor:
+    """Return what the operator does; of an operand that would decide itself there, what the function does."""
+    result = native.operate(ufunc, rule, x1, x2)
+    return call(ufunc, x1, x2) if result is NotImplemented else result
+
+
 # ---- of two ---------------------------------------------------------------------------------------------------------------------
 
 
 def add(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 + x2."""
-    return call(xp.add, x1, x2)
+    return _operate(np.add, ADD, x1, x2)
 
 
 def atan2(x1: Operand, x2: Operand, /) -> Tensor:
@@ -95,7 +103,7 @@ def copysign(x1: Operand, x2: Operand, /) -> Tensor:
 
 def divide(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 / x2, in a floating type."""
-    return call(xp.divide, x1, x2)
+    return _operate(np.divide, DIVIDE, x1, x2)
 
 
 def floor_divide(x1: Operand, x2: Operand, /) -> Tensor:
@@ -125,7 +133,7 @@ def minimum(x1: Operand, x2: Operand, /) -> Tensor:
 
 def multiply(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 * x2."""
-    return call(xp.multiply, x1, x2)
+    return _operate(np.multiply, MULTIPLY, x1, x2)
 
 
 def nextafter(x1: Operand, x2: Operand, /) -> Tensor:
@@ -145,7 +153,7 @@ def remainder(x1: Operand, x2: Operand, /) -> Tensor:
 
 def subtract(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 - x2."""
-    return call(xp.subtract, x1, x2)
+    return _operate(np.subtract, SUBTRACT, x1, x2)
 
 
 def equal(x1: Operand, x2: Operand, /) -> Tensor:

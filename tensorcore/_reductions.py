@@ -1,4 +1,8 @@
-"""Reductions and the protocols of the array libraries: methods of a tensor that NumPy's functions of the same name carry out."""
+"""Reductions and the protocols of the array libraries: methods of a tensor that NumPy's functions of the same name carry out.
+
+Sums, means and extremes of everything are those of `simd` where a tensor is dense and of float32, float64, int32 or int64: on its
+threads, and the sums nearly exact whatever the length.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ import numpy as np
 from ._compute import call as compute
 from ._compute import call_ufunc
 from ._described import Described
-from ._lib import native
-from ._operators import BOOL, INEXACT, NUMERIC, Operators
+from ._lib import lib, native
+from ._operators import ADD, BOOL, DIVIDE, INEXACT, MULTIPLY, NUMERIC, SUBTRACT, Operators, with_kernel
+from ._operators import SUM as SUM_TYPE
 
 if TYPE_CHECKING:
     import types
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 _call, _reduce_all = native.call, native.reduce_all
 _sum, _prod, _min, _max = np.add.reduce, np.multiply.reduce, np.minimum.reduce, np.maximum.reduce
 _any, _all = np.logical_or.reduce, np.logical_and.reduce
+_mean = np.ndarray.mean  # which takes the same arguments
+SUM, MEAN = with_kernel(SUM_TYPE, lib.TC_SIMD_SUM), with_kernel(INEXACT, lib.TC_SIMD_REDUCTIONS)
+MIN, MAX = with_kernel(NUMERIC, lib.TC_SIMD_MIN), with_kernel(NUMERIC, lib.TC_SIMD_MAX)
 _plain_types: set[type] = {np.ndarray, bool, int, float, complex}  # and the classes of tensors: operands without a say of their own
 _INEXACT_UFUNCS = frozenset(
     getattr(np, name)
@@ -51,6 +59,7 @@ _INEXACT_UFUNCS = frozenset(
         "tanh",
     )
 )  # of one operand, whose type, where that is not integer, is the result's
+_ARITHMETIC: dict[np.ufunc, int] = {np.add: ADD, np.subtract: SUBTRACT, np.multiply: MULTIPLY, np.divide: DIVIDE}
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
@@ -64,10 +73,18 @@ class Reductions(Operators):
 
     # ---- reductions -------------------------------------------------------------------------------------------------------------
 
+    def _with_dimensions(self, result: Self, keepdims: bool) -> Self:
+        """Return a result over everything with as many dimensions as the tensor where these are kept."""
+        return result.reshape((1,) * self.ndim) if keepdims else result  # type: ignore[attr-defined] # of Tensor
+
     def sum(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
-        """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones."""
-        if axis is None and dtype is None and not keepdims:
-            return _reduce_all(_sum, INEXACT, self)
+        """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones.
+
+        Over everything, numbers of float32 and float64 are summed with what each addition loses carried along: the result is within
+        about a rounding of the exact sum (`math.fsum`), where NumPy's error grows with the length. So are those of `mean`.
+        """
+        if axis is None and dtype is None:
+            return self._with_dimensions(_reduce_all(_sum, SUM, self), keepdims)
         return _call(_sum, self, axis, dtype, None, keepdims)
 
     def prod(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
@@ -78,7 +95,9 @@ class Reductions(Operators):
 
     def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the mean along one or more axes, over everything with None."""
-        return _call(np.ndarray.mean, self, axis, None, None, keepdims)
+        if axis is None:
+            return self._with_dimensions(_reduce_all(_mean, MEAN, self), keepdims)
+        return _call(_mean, self, axis, None, None, keepdims)
 
     def var(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Self:
         """Return the variance; the sum of squares is divided by the number of elements less `correction`."""
@@ -90,14 +109,14 @@ class Reductions(Operators):
 
     def min(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the smallest element along one or more axes, over everything with None."""
-        if axis is None and not keepdims:
-            return _reduce_all(_min, NUMERIC, self)
+        if axis is None:
+            return self._with_dimensions(_reduce_all(_min, MIN, self), keepdims)
         return _call(_min, self, axis, None, None, keepdims)
 
     def max(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the largest element along one or more axes, over everything with None."""
-        if axis is None and not keepdims:
-            return _reduce_all(_max, NUMERIC, self)
+        if axis is None:
+            return self._with_dimensions(_reduce_all(_max, MAX, self), keepdims)
         return _call(_max, self, axis, None, None, keepdims)
 
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
@@ -140,13 +159,16 @@ class Reductions(Operators):
             if ufunc in _INEXACT_UFUNCS:
                 return native.operate_one(ufunc, INEXACT, inputs[0])
             if _plain_types.issuperset(map(type, inputs)):
-                return _call(ufunc, *inputs)
+                rule = _ARITHMETIC.get(ufunc)
+                return _call(ufunc, *inputs) if rule is None else native.operate(ufunc, rule, *inputs)
         return call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a function of NumPy with its result in the pool; arrays of other libraries among its arguments are theirs."""
         if not _plain_types.issuperset(types) and not all(issubclass(kind, (Described, np.ndarray)) for kind in types):
             return NotImplemented
+        if func in _OVER_EVERYTHING and len(args) == 1 and not kwargs and isinstance(args[0], Reductions):
+            return _OVER_EVERYTHING[func](args[0])
         return compute(func, args, kwargs) if "out" in kwargs else _call(func, *args, **kwargs)
 
     def to_device(self, device: str | Device, /, *, stream: Any = None) -> Self:
@@ -163,3 +185,7 @@ class Reductions(Operators):
             raise ValueError(f"a tensor of {self.ndim} dimensions has no matrices to transpose")
         swapped: Self = self.transpose(*range(self.ndim - 2), self.ndim - 1, self.ndim - 2)  # type: ignore[attr-defined] # of Tensor
         return swapped
+
+
+_OVER_EVERYTHING = {np.sum: Reductions.sum, np.mean: Reductions.mean, np.min: Reductions.min, np.max: Reductions.max}
+"""Functions that give the same bits as the methods."""

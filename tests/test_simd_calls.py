@@ -215,7 +215,8 @@ def test_the_quick_way_checks_its_own_arguments() -> None:
     with pytest.raises(TypeError, match="simd_reduce takes 3 arguments"):
         native.simd_reduce(0, np.ones(3))  # type: ignore[call-arg]
     assert native.simd_call(tc.Tensor, None, b"", np.ones(3)) is None
-    assert native.simd_call(tc.Tensor, None, "no bytes", np.ones(3)) is None  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected bytes, str found"):
+        native.simd_call(tc.Tensor, None, "no bytes", np.ones(3))  # type: ignore[arg-type]
 
 
 # ---- threads and settings -------------------------------------------------------------------------------------------------------

@@ -38,14 +38,14 @@ int tci_compute_setup(void) {
   return handler == NULL ? -1 : 0;
 }
 
-/* set_compute(call, wrap, refuse, operate): the Python side; once. */
+/* set_compute(call, wrap, refuse, operate, place): the Python side; once. */
 PyObject *tci_compute_set(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  if (tci_expect("set_compute", count, 4) < 0) return NULL;
+  if (tci_expect("set_compute", count, 5) < 0) return NULL;
   slow_call = Py_NewRef(arguments[0]);
   slow_wrap = Py_NewRef(arguments[1]);
   slow_refuse = Py_NewRef(arguments[2]);
-  tci_operate_set(arguments[3], slow_refuse);
+  tci_operate_set(arguments[3], arguments[4], slow_refuse);
   return Py_NewRef(Py_None);
 }
 

@@ -56,7 +56,17 @@ typedef struct tci_array {
 } tci_array;
 
 /* NPY_TYPES: 0 to 16 are the numbers, the later ones 128-bit complex and 16-bit float. */
-enum { TCI_TYPE_BOOL = 0, TCI_TYPE_FLOAT = 11, TCI_TYPE_LONGDOUBLE = 13, TCI_TYPE_CLONGDOUBLE = 16, TCI_TYPE_HALF = 23 };
+enum {
+  TCI_TYPE_BOOL = 0,
+  TCI_TYPE_INT = 5,
+  TCI_TYPE_LONG = 7,
+  TCI_TYPE_LONGLONG = 9,
+  TCI_TYPE_FLOAT = 11,
+  TCI_TYPE_DOUBLE = 12,
+  TCI_TYPE_LONGDOUBLE = 13,
+  TCI_TYPE_CLONGDOUBLE = 16,
+  TCI_TYPE_HALF = 23
+};
 
 static inline int tci_type_is_number(int type_number) {
   return (type_number >= 0 && type_number <= TCI_TYPE_CLONGDOUBLE) || type_number == TCI_TYPE_HALF;
@@ -194,7 +204,7 @@ PyObject *tci_compute_plainly(PyObject *function, PyObject *args, PyObject *kwar
 
 /* ---- operate.c: the operators of tensors ------------------------------------------------------------------------------------------ */
 
-void tci_operate_set(PyObject *operate, PyObject *refuse);
+void tci_operate_set(PyObject *operate, PyObject *place, PyObject *refuse);
 PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
@@ -205,6 +215,11 @@ PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssiz
 int tci_simd_setup(void); /* 0, or -1 with a Python error set */
 PyObject *tci_simd_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_simd_call_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+/* ufunc(*operands) into `out` by the kernel of a tc_simd_operation: 1 where it was done, with NumPy's bits and warnings, 0 where it is left
+ * to NumPy, -1 with a Python error set. */
+int tci_simd_operate(PyObject *ufunc, int operation, PyObject *const *operands, Py_ssize_t count, tci_array *out);
+enum { TCI_SIMD_MEAN = 4 }; /* besides the values of tc_simd_reduction */
+int tci_simd_reduce_all(int reduction, PyObject *array, tci_array *out); /* of all elements, into one: 1, or 0 where it is left to NumPy */
 
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */
 

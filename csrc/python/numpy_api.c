@@ -17,8 +17,6 @@ enum numpy_slot {
   SLOT_DEFAULT_HANDLER = 306,
 };
 
-enum { TYPE_DOUBLE = 12 }; /* NPY_DOUBLE */
-
 typedef PyObject *(*new_from_descr)(PyTypeObject *, PyObject *, int, const Py_ssize_t *, const Py_ssize_t *, void *, int, PyObject *);
 typedef PyObject *(*descr_from_type)(int);
 typedef PyObject *(*scalar_from)(void *, PyObject *, PyObject *);
@@ -77,7 +75,7 @@ int tci_numpy_layout_matches(void) {
   if (array != NULL)
     matches = array->dimension_count == 2 && array->dimensions[0] == 3 && array->dimensions[1] == 5 && array->strides[0] == 40 &&
               array->strides[1] == 8 && array->base == NULL && array->descr == descr && (array->flags & TCI_ARRAY_OWNDATA) &&
-              array->weak_references == NULL && array->mem_handler == handler && ((tci_descr *)descr)->type_number == TYPE_DOUBLE;
+              array->weak_references == NULL && array->mem_handler == handler && ((tci_descr *)descr)->type_number == TCI_TYPE_DOUBLE;
   Py_XDECREF((PyObject *)array);
   Py_XDECREF(descr);
   Py_XDECREF(handler);

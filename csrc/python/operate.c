@@ -1,26 +1,46 @@
 /* operate.c - the operators of tensors, on plain operands: one block from the pool, given to the ufunc as its `out`.
  *
- * Plain are tensors of one layout, in C order, in memory of pools, and Python numbers: the result's type is known then, so it needs no memory
- * handler and no second look. Tensors that have to be broadcast, and other arrays, go the way of compute.c; devices and strangers to Python.
+ * Plain are tensors on the CPU and arrays of one layout, in C order, those of no dimensions, and Python numbers: the result's type is known
+ * then, so it needs no memory handler and no second look. What has a kernel of simd.c goes there. Operands that have to be broadcast go the
+ * way of compute.c; devices and strangers to Python.
  */
 #include "native.h"
 
 #include <string.h>
 
 static PyObject *slow_operate; /* owned for good: slow_operate(ufunc, left, right, into=False) -> result or NotImplemented */
+static PyObject *slow_place;   /* owned for good: slow_place(tensor) -> the pool for what is computed from a tensor that has none */
 static PyObject *slow_refuse;  /* owned for good: slow_refuse(None, pool, like): raises */
 
-void tci_operate_set(PyObject *operate, PyObject *refuse) {
+void tci_operate_set(PyObject *operate, PyObject *place, PyObject *refuse) {
   slow_operate = Py_NewRef(operate);
+  slow_place = Py_NewRef(place);
   slow_refuse = Py_NewRef(refuse);
 }
 
-/* The array of a tensor with a pool, in C order; NULL: another kind of operand. Borrowed. */
+/* The array of a tensor, or the operand itself where it is one, in C order; NULL: another kind of operand. Borrowed. */
 static tci_array *operand_array(PyObject *operand) {
-  PyObject *array = tci_holder_check(operand) ? tci_holder_array(operand) : NULL;
-  PyObject *pool = array == NULL ? NULL : tci_holder_pool(operand);
-  if (pool == NULL || !tci_pool_check(pool) || !tci_numpy_is_array(array)) return NULL;
+  PyObject *array = tci_holder_check(operand) ? tci_holder_array(operand) : operand;
+  if (array == NULL || !tci_numpy_is_array(array)) return NULL;
   return ((tci_array *)array)->flags & TCI_ARRAY_C_CONTIGUOUS ? (tci_array *)array : NULL;
+}
+
+/* Where a result goes. */
+typedef struct place {
+  PyObject *pool; /* owned: of the first tensor that has one, else of its device here and now; NULL: there is no tensor, or an error is set */
+  PyTypeObject *kind; /* borrowed: the type of that tensor, else of the first */
+} place;
+
+static place place_of(PyObject *left, PyObject *right) {
+  PyObject *operands[] = {left, right}, *first = NULL;
+  for (int i = 0; i < 2; i++) {
+    if (operands[i] == NULL || !tci_holder_check(operands[i])) continue;
+    PyObject *pool = tci_holder_pool(operands[i]);
+    if (pool != NULL && tci_pool_check(pool)) return (place){Py_NewRef(pool), Py_TYPE(operands[i])};
+    if (first == NULL) first = operands[i];
+  }
+  if (first == NULL) return (place){NULL, NULL};
+  return (place){PyObject_CallFunctionObjArgs(slow_place, first, NULL), Py_TYPE(first)};
 }
 
 static int same_layout(const tci_array *a, const tci_array *b) {
@@ -29,19 +49,36 @@ static int same_layout(const tci_array *a, const tci_array *b) {
   return nbytes == 0 || memcmp(a->dimensions, b->dimensions, nbytes) == 0;
 }
 
+/* Whether an array of no dimensions is an operand of an array like a number of its type. */
+static int is_single(const tci_array *array, const tci_array *of) { return array->dimension_count == 0 && array->descr == of->descr; }
+
 /* Whether a Python number takes the type of an array of these elements (the standard's mixing rule; NEP 50). */
 static int number_fits(PyObject *number, int type_number) {
   if (PyFloat_CheckExact(number)) return tci_type_is_inexact(type_number);
   return PyLong_CheckExact(number) && type_number != TCI_TYPE_BOOL;
 }
 
-/* Which type the result has: the operands', where that is not bool, not integer, any, not complex; bool. */
-enum rule { RULE_NUMERIC = 0, RULE_INEXACT = 1, RULE_SAME = 2, RULE_BOOL = 3, RULE_REAL = 4 };
+/* Which type the result has: the operands', where that is not bool, not integer, any, not complex; bool; a sum's. Above these bits of a rule
+ * stands 1 + the kernel of simd.c that does the same, 0 for none. */
+enum rule { RULE_NUMERIC = 0, RULE_INEXACT = 1, RULE_SAME = 2, RULE_BOOL = 3, RULE_REAL = 4, RULE_SUM = 5, RULE_BITS = 8 };
+
+static long type_rule(long rule) { return rule & ((1 << RULE_BITS) - 1); }
+
+static int kernel_of(long rule) { return rule < 0 ? -1 : (int)(rule >> RULE_BITS) - 1; }
 
 static int rule_knows(long rule, int type_number) {
-  if (rule == RULE_NUMERIC) return type_number != TCI_TYPE_BOOL;
-  if (rule == RULE_REAL) return type_number != TCI_TYPE_BOOL && !tci_type_is_complex(type_number);
-  return rule != RULE_INEXACT || tci_type_is_inexact(type_number);
+  switch (type_rule(rule)) {
+  case RULE_NUMERIC:
+    return type_number != TCI_TYPE_BOOL;
+  case RULE_REAL:
+    return type_number != TCI_TYPE_BOOL && !tci_type_is_complex(type_number);
+  case RULE_INEXACT:
+    return tci_type_is_inexact(type_number);
+  case RULE_SUM:
+    return tci_type_is_inexact(type_number) || type_number == TCI_TYPE_INT || type_number == TCI_TYPE_LONG;
+  default:
+    return 1;
+  }
 }
 
 /* Whether the type of a result is known from that of the operands' elements. */
@@ -51,43 +88,52 @@ static int type_is_known(long rule, const tci_array *model) {
   return tci_type_is_number(descr->type_number) && is_native && rule_knows(rule, descr->type_number);
 }
 
-/* The tensor whose layout the result has; NULL: the operands are not plain. Sets both arrays. */
-static PyObject *model_of(long rule, PyObject *left, PyObject *right, PyObject **left_array, PyObject **right_array) {
+/* The array whose layout the result has; NULL: the operands are not plain. Sets both as the ufunc takes them. */
+static tci_array *model_of(long rule, PyObject *left, PyObject *right, PyObject **plain_left, PyObject **plain_right) {
   tci_array *a = operand_array(left), *b = operand_array(right), *model = a != NULL ? a : b;
   if (model == NULL || !type_is_known(rule, model)) return NULL;
-  int type_number = ((const tci_descr *)model->descr)->type_number;
-  int fits = a != NULL && b != NULL ? same_layout(a, b) : number_fits(a != NULL ? right : left, type_number);
-  if (!fits) return NULL;
-  *left_array = a != NULL ? (PyObject *)a : left;
-  *right_array = b != NULL ? (PyObject *)b : right;
-  return a != NULL ? left : right;
+  *plain_left = a != NULL ? (PyObject *)a : left;
+  *plain_right = b != NULL ? (PyObject *)b : right;
+  if (a == NULL || b == NULL) return number_fits(a != NULL ? right : left, ((const tci_descr *)model->descr)->type_number) ? model : NULL;
+  if (same_layout(a, b) || is_single(b, a)) return a;
+  return is_single(a, b) ? b : NULL;
 }
 
 static PyObject *descr_of(long rule, const tci_array *model) {
-  return rule == RULE_BOOL ? tci_numpy_descr((PyObject *)&PyBool_Type) : Py_NewRef(model->descr);
+  PyTypeObject *type = NULL;
+  if (type_rule(rule) == RULE_BOOL) type = &PyBool_Type;
+  if (type_rule(rule) == RULE_SUM && !tci_type_is_inexact(((const tci_descr *)model->descr)->type_number)) type = &PyLong_Type;
+  return type == NULL ? Py_NewRef(model->descr) : tci_numpy_descr((PyObject *)type);
 }
 
 /* The tensor around a new array that a function has written, or NULL where it failed. Steals all of them; they may be NULL. */
-static PyObject *hand_over(PyTypeObject *kind, PyObject *array, PyObject *pool, PyObject *written) {
-  PyObject *result = written == NULL ? NULL : tci_holder_of(kind, Py_NewRef(array), pool);
+static PyObject *hand_over(place to, PyObject *array, PyObject *written) {
+  PyObject *result = written == NULL ? NULL : tci_holder_of(to.kind, Py_NewRef(array), to.pool);
   Py_XDECREF(written);
   Py_XDECREF(array);
-  Py_DECREF(pool);
+  Py_DECREF(to.pool);
   return result;
 }
 
-/* ufunc(left[, right]) in a block of the model's pool. */
-static PyObject *operate_on(PyObject *ufunc, long rule, PyObject *model, PyObject *left, PyObject *right) {
-  tci_array *layout = (tci_array *)tci_holder_array(model);
-  PyObject *pool = Py_NewRef(tci_holder_pool(model)), *descr = descr_of(rule, layout), *written = NULL;
-  PyObject *array = descr == NULL ? NULL : tci_array_like(pool, layout, descr);
+/* ufunc(left[, right], out): a new reference to something, or NULL with a Python error set. */
+static PyObject *write_to(PyObject *out, PyObject *ufunc, long rule, PyObject *left, PyObject *right) {
+  PyObject *operands[] = {left, right};
+  int kernel = kernel_of(rule);
+  int done = kernel < 0 ? 0 : tci_simd_operate(ufunc, kernel, operands, right == NULL ? 1 : 2, (tci_array *)out);
+  if (done) return done < 0 ? NULL : Py_NewRef(out);
+  if (right == NULL) return PyObject_CallFunctionObjArgs(ufunc, left, out, NULL);
+  return PyObject_CallFunctionObjArgs(ufunc, left, right, out, NULL);
+}
+
+/* ufunc(left[, right]) at a place, which it takes. */
+static PyObject *operate_on(PyObject *ufunc, long rule, place to, tci_array *model, PyObject *left, PyObject *right) {
+  PyObject *descr = descr_of(rule, model), *written = NULL;
+  PyObject *array = descr == NULL ? NULL : tci_array_like(to.pool, model, descr);
   if (array == Py_None)
-    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, pool, layout, NULL); /* raises */
-  else if (array != NULL && right != NULL)
-    written = PyObject_CallFunctionObjArgs(ufunc, left, right, array, NULL);
+    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, to.pool, model, NULL); /* raises */
   else if (array != NULL)
-    written = PyObject_CallFunctionObjArgs(ufunc, left, array, NULL);
-  return hand_over(Py_TYPE(model), array, pool, written);
+    written = write_to(array, ufunc, rule, left, right);
+  return hand_over(to, array, written);
 }
 
 /* operate_one(ufunc, rule, x): ufunc(x). */
@@ -97,24 +143,35 @@ PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize
   long rule = PyLong_AsLong(arguments[1]);
   tci_array *array = operand_array(arguments[2]);
   if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(module, call, 2, NULL);
-  return operate_on(arguments[0], rule, arguments[2], (PyObject *)array, NULL);
+  place to = place_of(arguments[2], NULL);
+  if (to.pool == NULL) return PyErr_Occurred() ? NULL : tci_compute_call(module, call, 2, NULL);
+  return operate_on(arguments[0], rule, to, array, (PyObject *)array, NULL);
 }
 
-/* reduce_all(reduce, rule, x): a ufunc's reduce over all axes, in a block of no dimensions. */
+/* reduce(array, axis=None, dtype=None, out): a new reference to something, or NULL with a Python error set. */
+static PyObject *reduce_to(PyObject *out, PyObject *reduce, long rule, PyObject *array) {
+  int kernel = kernel_of(rule);
+  if (kernel >= 0 && tci_simd_reduce_all(kernel, array, (tci_array *)out)) return Py_NewRef(out);
+  return PyObject_CallFunctionObjArgs(reduce, array, Py_None, Py_None, out, NULL);
+}
+
+/* reduce_all(reduce, rule, x): a ufunc's reduce, or one that takes the same arguments, over all axes, in a block of no dimensions. */
 PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   if (tci_expect("reduce_all", count, 3) < 0) return NULL;
   PyObject *call[] = {arguments[0], arguments[2], Py_None};
   long rule = PyLong_AsLong(arguments[1]);
   tci_array *array = operand_array(arguments[2]);
   if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(module, call, 3, NULL);
-  PyObject *pool = Py_NewRef(tci_holder_pool(arguments[2])), *descr = descr_of(rule, array), *written = NULL;
+  place to = place_of(arguments[2], NULL);
+  if (to.pool == NULL) return PyErr_Occurred() ? NULL : tci_compute_call(module, call, 3, NULL);
+  PyObject *descr = descr_of(rule, array), *written = NULL;
   tci_array scalar = {.dimension_count = 0};
-  PyObject *out = descr == NULL ? NULL : tci_array_like(pool, &scalar, descr);
+  PyObject *out = descr == NULL ? NULL : tci_array_like(to.pool, &scalar, descr);
   if (out == Py_None)
-    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, pool, array, NULL); /* raises */
+    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, to.pool, array, NULL); /* raises */
   else if (out != NULL)
-    written = PyObject_CallFunctionObjArgs(arguments[0], (PyObject *)array, Py_None, Py_None, out, NULL);
-  return hand_over(Py_TYPE(arguments[2]), out, pool, written);
+    written = reduce_to(out, arguments[0], rule, (PyObject *)array);
+  return hand_over(to, out, written);
 }
 
 /* Whether NumPy takes an operand as it is: a tensor on the CPU, an array, a Python number. */
@@ -129,8 +186,10 @@ PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t c
   if (tci_expect("operate", count, 4) < 0) return NULL;
   PyObject *left, *right;
   long rule = PyLong_AsLong(arguments[1]);
-  PyObject *model = rule < 0 ? NULL : model_of(rule, arguments[2], arguments[3], &left, &right);
-  if (model != NULL) return operate_on(arguments[0], rule, model, left, right);
+  tci_array *model = rule < 0 ? NULL : model_of(rule, arguments[2], arguments[3], &left, &right);
+  place to = model == NULL ? (place){NULL, NULL} : place_of(arguments[2], arguments[3]);
+  if (to.pool != NULL) return operate_on(arguments[0], rule, to, model, left, right);
+  if (model != NULL && PyErr_Occurred()) return NULL;
   if (is_plain_operand(arguments[2]) && is_plain_operand(arguments[3])) {
     int done;
     tci_operands found = {NULL, NULL, 1, 0};
@@ -142,16 +201,16 @@ PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t c
   return PyObject_CallFunctionObjArgs(slow_operate, arguments[0], arguments[2], arguments[3], NULL);
 }
 
-/* operate_into(ufunc, left, right): ufunc(left, right, out=left); left, or NotImplemented. */
+/* operate_into(ufunc, rule, left, right): ufunc(left, right, out=left); left, or NotImplemented. */
 PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  if (tci_expect("operate_into", count, 3) < 0) return NULL;
-  PyObject *other = arguments[2];
-  if (!is_plain_operand(arguments[1]) || !is_plain_operand(other))
-    return PyObject_CallFunctionObjArgs(slow_operate, arguments[0], arguments[1], other, Py_True, NULL);
-  PyObject *target = tci_holder_array(arguments[1]);
+  if (tci_expect("operate_into", count, 4) < 0) return NULL;
+  PyObject *tensor = arguments[2], *other = arguments[3];
+  if (!is_plain_operand(tensor) || !is_plain_operand(other))
+    return PyObject_CallFunctionObjArgs(slow_operate, arguments[0], tensor, other, Py_True, NULL);
+  PyObject *target = tci_holder_array(tensor);
   if (tci_holder_check(other)) other = tci_holder_array(other);
-  PyObject *result = PyObject_CallFunctionObjArgs(arguments[0], target, other, target, NULL);
+  PyObject *result = write_to(target, arguments[0], PyLong_AsLong(arguments[1]), target, other);
   Py_XDECREF(result);
-  return result == NULL ? NULL : Py_NewRef(arguments[1]);
+  return result == NULL ? NULL : Py_NewRef(tensor);
 }
