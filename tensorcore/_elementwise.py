@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import array_api_compat.numpy as xp
 
 from ._lib import native
-from ._operators import BOOL, INEXACT, NUMERIC, REAL
 
 if TYPE_CHECKING:
     from ._tensor import Operand, Tensor
@@ -65,37 +64,37 @@ call, operate_one = native.call, native.operate_one
 
 def abs(x: Operand, /) -> Tensor:
     """Return the absolute value (of complex numbers the magnitude)."""
-    return operate_one(xp.abs, REAL, x)
+    return operate_one(xp.abs, native.REAL, x)
 
 
 def acos(x: Operand, /) -> Tensor:
     """Return the arc cosine, in radians."""
-    return operate_one(xp.acos, INEXACT, x)
+    return operate_one(xp.acos, native.INEXACT, x)
 
 
 def acosh(x: Operand, /) -> Tensor:
     """Return the inverse hyperbolic cosine."""
-    return operate_one(xp.acosh, INEXACT, x)
+    return operate_one(xp.acosh, native.INEXACT, x)
 
 
 def asin(x: Operand, /) -> Tensor:
     """Return the arc sine, in radians."""
-    return operate_one(xp.asin, INEXACT, x)
+    return operate_one(xp.asin, native.INEXACT, x)
 
 
 def asinh(x: Operand, /) -> Tensor:
     """Return the inverse hyperbolic sine."""
-    return operate_one(xp.asinh, INEXACT, x)
+    return operate_one(xp.asinh, native.INEXACT, x)
 
 
 def atan(x: Operand, /) -> Tensor:
     """Return the arc tangent, in radians."""
-    return operate_one(xp.atan, INEXACT, x)
+    return operate_one(xp.atan, native.INEXACT, x)
 
 
 def atanh(x: Operand, /) -> Tensor:
     """Return the inverse hyperbolic tangent."""
-    return operate_one(xp.atanh, INEXACT, x)
+    return operate_one(xp.atanh, native.INEXACT, x)
 
 
 def bitwise_invert(x: Operand, /) -> Tensor:
@@ -115,22 +114,22 @@ def conj(x: Operand, /) -> Tensor:
 
 def cos(x: Operand, /) -> Tensor:
     """Return the cosine of angles in radians."""
-    return operate_one(xp.cos, INEXACT, x)
+    return operate_one(xp.cos, native.INEXACT, x)
 
 
 def cosh(x: Operand, /) -> Tensor:
     """Return the hyperbolic cosine."""
-    return operate_one(xp.cosh, INEXACT, x)
+    return operate_one(xp.cosh, native.INEXACT, x)
 
 
 def exp(x: Operand, /) -> Tensor:
     """Return the power of e."""
-    return operate_one(xp.exp, INEXACT, x)
+    return operate_one(xp.exp, native.INEXACT, x)
 
 
 def expm1(x: Operand, /) -> Tensor:
     """Return the power of e less 1, exact near 0 too."""
-    return operate_one(xp.expm1, INEXACT, x)
+    return operate_one(xp.expm1, native.INEXACT, x)
 
 
 def floor(x: Operand, /) -> Tensor:
@@ -145,32 +144,32 @@ def imag(x: Operand, /) -> Tensor:
 
 def log(x: Operand, /) -> Tensor:
     """Return the natural logarithm."""
-    return operate_one(xp.log, INEXACT, x)
+    return operate_one(xp.log, native.INEXACT, x)
 
 
 def log10(x: Operand, /) -> Tensor:
     """Return the logarithm to base 10."""
-    return operate_one(xp.log10, INEXACT, x)
+    return operate_one(xp.log10, native.INEXACT, x)
 
 
 def log1p(x: Operand, /) -> Tensor:
     """Return the natural logarithm of 1 + x, exact near 0 too."""
-    return operate_one(xp.log1p, INEXACT, x)
+    return operate_one(xp.log1p, native.INEXACT, x)
 
 
 def log2(x: Operand, /) -> Tensor:
     """Return the logarithm to base 2."""
-    return operate_one(xp.log2, INEXACT, x)
+    return operate_one(xp.log2, native.INEXACT, x)
 
 
 def negative(x: Operand, /) -> Tensor:
     """Return the negation."""
-    return operate_one(xp.negative, NUMERIC, x)
+    return operate_one(xp.negative, native.NEGATE, x)
 
 
 def positive(x: Operand, /) -> Tensor:
     """Return the the same values, copied."""
-    return operate_one(xp.positive, NUMERIC, x)
+    return operate_one(xp.positive, native.NUMERIC, x)
 
 
 def real(x: Operand, /) -> Tensor:
@@ -195,32 +194,32 @@ def sign(x: Operand, /) -> Tensor:
 
 def sin(x: Operand, /) -> Tensor:
     """Return the sine of angles in radians."""
-    return operate_one(xp.sin, INEXACT, x)
+    return operate_one(xp.sin, native.INEXACT, x)
 
 
 def sinh(x: Operand, /) -> Tensor:
     """Return the hyperbolic sine."""
-    return operate_one(xp.sinh, INEXACT, x)
+    return operate_one(xp.sinh, native.INEXACT, x)
 
 
 def sqrt(x: Operand, /) -> Tensor:
     """Return the square root."""
-    return operate_one(xp.sqrt, INEXACT, x)
+    return operate_one(xp.sqrt, native.INEXACT, x)
 
 
 def square(x: Operand, /) -> Tensor:
     """Return the square."""
-    return operate_one(xp.square, NUMERIC, x)
+    return operate_one(xp.square, native.NUMERIC, x)
 
 
 def tan(x: Operand, /) -> Tensor:
     """Return the tangent of angles in radians."""
-    return operate_one(xp.tan, INEXACT, x)
+    return operate_one(xp.tan, native.INEXACT, x)
 
 
 def tanh(x: Operand, /) -> Tensor:
     """Return the hyperbolic tangent."""
-    return operate_one(xp.tanh, INEXACT, x)
+    return operate_one(xp.tanh, native.INEXACT, x)
 
 
 def trunc(x: Operand, /) -> Tensor:
@@ -230,22 +229,22 @@ def trunc(x: Operand, /) -> Tensor:
 
 def isfinite(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is neither infinite nor NaN."""
-    return operate_one(xp.isfinite, BOOL, x)
+    return operate_one(xp.isfinite, native.BOOL, x)
 
 
 def isinf(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is infinite."""
-    return operate_one(xp.isinf, BOOL, x)
+    return operate_one(xp.isinf, native.BOOL, x)
 
 
 def isnan(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is NaN."""
-    return operate_one(xp.isnan, BOOL, x)
+    return operate_one(xp.isnan, native.BOOL, x)
 
 
 def logical_not(x: Operand, /) -> Tensor:
     """Return, as bool, whether each is false."""
-    return operate_one(xp.logical_not, BOOL, x)
+    return operate_one(xp.logical_not, native.BOOL, x)
 
 
 def signbit(x: Operand, /) -> Tensor:

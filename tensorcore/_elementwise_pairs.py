@@ -12,7 +12,6 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from ._lib import native
-from ._operators import ADD, DIVIDE, MULTIPLY, SUBTRACT
 
 if TYPE_CHECKING:
     from ._tensor import Operand, Tensor
@@ -63,7 +62,7 @@ def _operate(ufunc: np.ufunc, rule: int, x1: Operand, x2: Operand) -> Tensor:
 
 def add(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 + x2."""
-    return _operate(np.add, ADD, x1, x2)
+    return _operate(np.add, native.ADD, x1, x2)
 
 
 def atan2(x1: Operand, x2: Operand, /) -> Tensor:
@@ -103,7 +102,7 @@ def copysign(x1: Operand, x2: Operand, /) -> Tensor:
 
 def divide(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 / x2, in a floating type."""
-    return _operate(np.divide, DIVIDE, x1, x2)
+    return _operate(np.divide, native.DIVIDE, x1, x2)
 
 
 def floor_divide(x1: Operand, x2: Operand, /) -> Tensor:
@@ -133,7 +132,7 @@ def minimum(x1: Operand, x2: Operand, /) -> Tensor:
 
 def multiply(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 * x2."""
-    return _operate(np.multiply, MULTIPLY, x1, x2)
+    return _operate(np.multiply, native.MULTIPLY, x1, x2)
 
 
 def nextafter(x1: Operand, x2: Operand, /) -> Tensor:
@@ -153,7 +152,7 @@ def remainder(x1: Operand, x2: Operand, /) -> Tensor:
 
 def subtract(x1: Operand, x2: Operand, /) -> Tensor:
     """Return x1 - x2."""
-    return _operate(np.subtract, SUBTRACT, x1, x2)
+    return _operate(np.subtract, native.SUBTRACT, x1, x2)
 
 
 def equal(x1: Operand, x2: Operand, /) -> Tensor:

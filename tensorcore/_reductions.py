@@ -14,9 +14,8 @@ import numpy as np
 from ._compute import call as compute
 from ._compute import call_ufunc
 from ._described import Described
-from ._lib import lib, native
-from ._operators import ADD, BOOL, DIVIDE, INEXACT, MULTIPLY, NUMERIC, SUBTRACT, Operators, with_kernel
-from ._operators import SUM as SUM_TYPE
+from ._dlpack import DLPack
+from ._lib import native
 
 if TYPE_CHECKING:
     import types
@@ -31,8 +30,6 @@ _call, _reduce_all = native.call, native.reduce_all
 _sum, _prod, _min, _max = np.add.reduce, np.multiply.reduce, np.minimum.reduce, np.maximum.reduce
 _any, _all = np.logical_or.reduce, np.logical_and.reduce
 _mean = np.ndarray.mean  # which takes the same arguments
-SUM, MEAN = with_kernel(SUM_TYPE, lib.TC_SIMD_SUM), with_kernel(INEXACT, lib.TC_SIMD_REDUCTIONS)
-MIN, MAX = with_kernel(NUMERIC, lib.TC_SIMD_MIN), with_kernel(NUMERIC, lib.TC_SIMD_MAX)
 _plain_types: set[type] = {np.ndarray, bool, int, float, complex}  # and the classes of tensors: operands without a say of their own
 _INEXACT_UFUNCS = frozenset(
     getattr(np, name)
@@ -59,11 +56,16 @@ _INEXACT_UFUNCS = frozenset(
         "tanh",
     )
 )  # of one operand, whose type, where that is not integer, is the result's
-_ARITHMETIC: dict[np.ufunc, int] = {np.add: ADD, np.subtract: SUBTRACT, np.multiply: MULTIPLY, np.divide: DIVIDE}
+_ARITHMETIC: dict[np.ufunc, int] = {
+    np.add: native.ADD,
+    np.subtract: native.SUBTRACT,
+    np.multiply: native.MULTIPLY,
+    np.divide: native.DIVIDE,
+}
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
-class Reductions(Operators):
+class Reductions(DLPack):
     """The part of a tensor that sums up, and answers NumPy and the array API standard."""
 
     __slots__ = ()
@@ -84,19 +86,19 @@ class Reductions(Operators):
         about a rounding of the exact sum (`math.fsum`), where NumPy's error grows with the length. So are those of `mean`.
         """
         if axis is None and dtype is None:
-            return self._with_dimensions(_reduce_all(_sum, SUM, self), keepdims)
+            return self._with_dimensions(_reduce_all(_sum, native.SUM, self), keepdims)
         return _call(_sum, self, axis, dtype, None, keepdims)
 
     def prod(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the product along one or more axes, over everything with None."""
         if axis is None and dtype is None and not keepdims:
-            return _reduce_all(_prod, INEXACT, self)
+            return _reduce_all(_prod, native.INEXACT, self)
         return _call(_prod, self, axis, dtype, None, keepdims)
 
     def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the mean along one or more axes, over everything with None."""
         if axis is None:
-            return self._with_dimensions(_reduce_all(_mean, MEAN, self), keepdims)
+            return self._with_dimensions(_reduce_all(_mean, native.MEAN, self), keepdims)
         return _call(_mean, self, axis, None, None, keepdims)
 
     def var(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Self:
@@ -110,13 +112,13 @@ class Reductions(Operators):
     def min(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the smallest element along one or more axes, over everything with None."""
         if axis is None:
-            return self._with_dimensions(_reduce_all(_min, MIN, self), keepdims)
+            return self._with_dimensions(_reduce_all(_min, native.MIN, self), keepdims)
         return _call(_min, self, axis, None, None, keepdims)
 
     def max(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return the largest element along one or more axes, over everything with None."""
         if axis is None:
-            return self._with_dimensions(_reduce_all(_max, MAX, self), keepdims)
+            return self._with_dimensions(_reduce_all(_max, native.MAX, self), keepdims)
         return _call(_max, self, axis, None, None, keepdims)
 
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Self:
@@ -130,13 +132,13 @@ class Reductions(Operators):
     def any(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether any element is true, along one or more axes, over everything with None."""
         if axis is None and not keepdims:
-            return _reduce_all(_any, BOOL, self)
+            return _reduce_all(_any, native.BOOL, self)
         return _call(_any, self, axis, None, None, keepdims)
 
     def all(self, axis: Axis = None, *, keepdims: bool = False) -> Self:
         """Return whether all elements are true, along one or more axes, over everything with None."""
         if axis is None and not keepdims:
-            return _reduce_all(_all, BOOL, self)
+            return _reduce_all(_all, native.BOOL, self)
         return _call(_all, self, axis, None, None, keepdims)
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Self:
@@ -157,7 +159,7 @@ class Reductions(Operators):
         """Carry out a ufunc of NumPy, or one of its methods, with the result in the pool."""
         if method == "__call__" and not kwargs:
             if ufunc in _INEXACT_UFUNCS:
-                return native.operate_one(ufunc, INEXACT, inputs[0])
+                return native.operate_one(ufunc, native.INEXACT, inputs[0])
             if _plain_types.issuperset(map(type, inputs)):
                 rule = _ARITHMETIC.get(ufunc)
                 return _call(ufunc, *inputs) if rule is None else native.operate(ufunc, rule, *inputs)

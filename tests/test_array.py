@@ -140,9 +140,23 @@ def test_operands_of_other_libraries_decide_themselves(pool: tc.MemoryPool) -> N
     for stranger in ("text", None, object(), {}):
         with pytest.raises(TypeError, match="unsupported operand"):
             x + stranger
-        with pytest.raises(TypeError, match="unsupported operand"):
-            x += stranger
+        for operate in (operator.iadd, operator.imul, operator.imatmul, operator.ipow, divmod):
+            with pytest.raises(TypeError, match="unsupported operand"):
+                operate(x, stranger)
     assert same(x, np.array([1.0, 2.0]))
+
+
+def test_division_with_remainder_gives_both(pool: tc.MemoryPool) -> None:
+    a = np.arange(-4.0, 5.0)
+    x = tensor(pool, a)
+    for found, wanted in ((divmod(x, 3), divmod(a, 3)), (divmod(7, x[5:]), divmod(7, a[5:]))):
+        assert all(map(same, found, wanted))
+        assert [part.pool for part in found] == [pool, pool]
+
+
+def test_a_power_has_no_modulus(pool: tc.MemoryPool) -> None:
+    with pytest.raises(TypeError, match="unsupported operand"):
+        pow(tensor(pool, [1.0, 2.0]), 2, 3)  # type: ignore[call-overload]
 
 
 def test_sequences_of_numbers_are_operands_as_for_arrays(pool: tc.MemoryPool) -> None:

@@ -29,7 +29,7 @@ PYTHON_LAYERS = (
     ("_hook", "_creation", "_allocation", "kernels"),
     ("_tensor", "_cupy_hook", "_kernel_copies"),
     ("_pickling", "_reductions"),
-    ("_compute", "_operators"),
+    ("_compute",),
     ("_device_compute",),
     ("_cupy_pools", "_dlpack", "_kernels", "_torch", "numba_plugin"),
     ("_interfaces", "_transfer"),

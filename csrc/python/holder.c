@@ -1,8 +1,8 @@
 /* holder.c - ArrayHolder, the base type of Tensor: an array, its pool, the array's buffer, and the common constructor at C speed.
  *
  * `Type(shape)` and `Type(shape, dtype)` on the default pool are made here; every other call goes to the subclass's `_make(*args,
- * **kwargs)`, which alone defines what the arguments mean, and a refusal of the pool to its `_refuse(pool, shape, dtype)`, which raises. Limit: no short way on free-threaded Python, where reading the
- * default pool would need a lock.
+ * **kwargs)`, which alone defines what the arguments mean, and a refusal of the pool to its `_refuse(pool, shape, dtype)`, which raises.
+ * Limit: no short way on free-threaded Python, where reading the default pool would need a lock.
  */
 #include "native.h"
 
@@ -120,7 +120,9 @@ static PyMemberDef holder_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyType_Slot holder_slots[] = {
+#define SLOTS 64 /* room for both */
+
+static const PyType_Slot holder_slots[] = {
     {Py_tp_doc, (void *)"An array, the pool it came from, and the array's buffer."},
     {Py_tp_new, (void *)holder_new},
     {Py_tp_traverse, (void *)holder_traverse},
@@ -131,14 +133,23 @@ static PyType_Slot holder_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec holder_spec = {"tensorcore._native.ArrayHolder", sizeof(holder), 0,
-                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, holder_slots};
+/* The type's own slots and the operators'. */
+static PyType_Slot *all_slots(PyType_Slot *slots) {
+  size_t count = 0;
+  for (const PyType_Slot *slot = holder_slots; slot->slot != 0; slot++) slots[count++] = *slot;
+  for (const PyType_Slot *slot = tci_operator_slots; slot->slot != 0; slot++) slots[count++] = *slot;
+  slots[count] = (PyType_Slot){0, NULL};
+  return slots;
+}
 
 PyObject *tci_holder_setup(void) {
+  PyType_Slot slots[SLOTS];
   default_dtype = tci_numpy_descr((PyObject *)&PyFloat_Type);
   make_name = PyUnicode_InternFromString("_make");
   refuse_name = PyUnicode_InternFromString("_refuse");
   if (default_dtype == NULL || make_name == NULL || refuse_name == NULL) return NULL;
-  holder_type = (PyTypeObject *)PyType_FromSpec(&holder_spec);
+  PyType_Spec spec = {"tensorcore._native.ArrayHolder", sizeof(holder), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                      all_slots(slots)};
+  holder_type = (PyTypeObject *)PyType_FromSpec(&spec);
   return Py_XNewRef((PyObject *)holder_type);
 }

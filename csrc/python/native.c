@@ -113,10 +113,9 @@ static PyMethodDef native_methods[] = {
     {"set_compute", FAST(tci_compute_set), METH_FASTCALL, "set_compute(call, wrap, refuse, operate, place) -> None; what is done in Python"},
     {"run", FAST(tci_compute_run), METH_FASTCALL, "run(pool, function, args, kwargs or None) -> its bare result, made in the pool"},
     {"call", FAST(tci_compute_call), METH_FASTCALL | METH_KEYWORDS, "call(function, *args, **kwargs) -> its result as tensors"},
-    {"operate", FAST(tci_operate), METH_FASTCALL, "operate(ufunc, rule, left, right) -> tensor or NotImplemented"},
-    {"operate_one", FAST(tci_operate_one), METH_FASTCALL, "operate_one(ufunc, rule, tensor) -> tensor"},
+    {"operate", FAST(tci_operate_call), METH_FASTCALL, "operate(ufunc, rule, left, right) -> tensor or NotImplemented"},
+    {"operate_one", FAST(tci_operate_one_call), METH_FASTCALL, "operate_one(ufunc, rule, tensor) -> tensor"},
     {"reduce_all", FAST(tci_operate_reduce), METH_FASTCALL, "reduce_all(reduce, rule, tensor) -> tensor of no dimensions"},
-    {"operate_into", FAST(tci_operate_into), METH_FASTCALL, "operate_into(ufunc, rule, left, right) -> left or NotImplemented"},
     {"report", FAST(native_report), METH_FASTCALL, "report(error, object) -> None; to sys.unraisablehook"},
     {"forget_global_pool", tci_capi_forget_global_pool, METH_NOARGS, "forget_global_pool() -> None; get_global_memory_pool changed"},
     {NULL, NULL, 0, NULL},
@@ -124,6 +123,16 @@ static PyMethodDef native_methods[] = {
 
 static struct PyModuleDef native_module = {
     PyModuleDef_HEAD_INIT, "tensorcore._native", "The C functions behind tensorcore._lib.", -1, native_methods, NULL, NULL, NULL, NULL,
+};
+
+static const struct {
+  const char *name;
+  long value;
+} rules[] = {
+    {"NUMERIC", TCI_RULE_NUMERIC}, {"INEXACT", TCI_RULE_INEXACT},   {"BOOL", TCI_RULE_BOOL},         {"REAL", TCI_RULE_REAL},
+    {"ADD", TCI_RULE_ADD},         {"SUBTRACT", TCI_RULE_SUBTRACT}, {"MULTIPLY", TCI_RULE_MULTIPLY}, {"DIVIDE", TCI_RULE_DIVIDE},
+    {"NEGATE", TCI_RULE_NEGATE},   {"SUM", TCI_RULE_SUM},           {"MIN", TCI_RULE_MIN},           {"MAX", TCI_RULE_MAX},
+    {"MEAN", TCI_RULE_MEAN},
 };
 
 static int add_objects(PyObject *module) {
@@ -140,13 +149,17 @@ static int add_objects(PyObject *module) {
   int failed = 0;
   for (size_t i = 0; !failed && i < sizeof objects / sizeof *objects; i++)
     failed = objects[i].object == NULL || PyModule_AddObjectRef(module, objects[i].name, objects[i].object) < 0;
+  for (size_t i = 0; !failed && i < sizeof rules / sizeof *rules; i++)
+    failed = PyModule_AddIntConstant(module, rules[i].name, rules[i].value) < 0;
   Py_XDECREF(holder);
   Py_XDECREF(capsule);
   return failed ? -1 : 0;
 }
 
 void *tci_native_module(void) {
-  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0 || tci_compute_setup() < 0 || tci_simd_setup() < 0) return NULL;
+  if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0 || tci_compute_setup() < 0 || tci_simd_setup() < 0 ||
+      tci_operators_setup() < 0)
+    return NULL;
   PyObject *module = PyModule_Create(&native_module);
   if (module != NULL && add_objects(module) < 0) {
     Py_DECREF(module);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "tensorcore.h"
+#include "tensorcore/simd.h"
 
 #define TCI_MAX_DIMENSIONS 64 /* NPY_MAXDIMS of NumPy 2 */
 
@@ -202,13 +203,47 @@ PyObject *tci_compute_pack(PyObject *const *values, Py_ssize_t count, tci_operan
 /* The function's result as tensors; *done: whether it was called, else it is for Python to do. */
 PyObject *tci_compute_plainly(PyObject *function, PyObject *args, PyObject *kwargs, const tci_operands *found, int *done);
 
+enum { TCI_SIMD_MEAN = TC_SIMD_REDUCTIONS }; /* besides the reductions that simd.c knows */
+
 /* ---- operate.c: the operators of tensors ------------------------------------------------------------------------------------------ */
 
 void tci_operate_set(PyObject *operate, PyObject *place, PyObject *refuse);
-PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* How a result's type follows from the operands': theirs, where that is not bool, not integer, any, not complex; bool; a sum's. OTHER: its
+ * layout does not follow at all. Above these bits stands 1 + the kernel of simd.c that does the same, 0 for none. */
+enum tci_rule {
+  TCI_RULE_OTHER = -1,
+  TCI_RULE_NUMERIC = 0,
+  TCI_RULE_INEXACT = 1,
+  TCI_RULE_SAME = 2,
+  TCI_RULE_BOOL = 3,
+  TCI_RULE_REAL = 4,
+  TCI_RULE_OF_SUM = 5,
+  TCI_RULE_BITS = 8,
+#define TCI_WITH_KERNEL(rule, kernel) ((rule) | ((int)(kernel) + 1) << TCI_RULE_BITS)
+  TCI_RULE_ADD = TCI_WITH_KERNEL(TCI_RULE_NUMERIC, TC_SIMD_ADD),
+  TCI_RULE_SUBTRACT = TCI_WITH_KERNEL(TCI_RULE_NUMERIC, TC_SIMD_SUBTRACT),
+  TCI_RULE_MULTIPLY = TCI_WITH_KERNEL(TCI_RULE_NUMERIC, TC_SIMD_MULTIPLY),
+  TCI_RULE_DIVIDE = TCI_WITH_KERNEL(TCI_RULE_INEXACT, TC_SIMD_DIVIDE),
+  TCI_RULE_NEGATE = TCI_WITH_KERNEL(TCI_RULE_NUMERIC, TC_SIMD_NEGATE),
+  TCI_RULE_SUM = TCI_WITH_KERNEL(TCI_RULE_OF_SUM, TC_SIMD_SUM),
+  TCI_RULE_MIN = TCI_WITH_KERNEL(TCI_RULE_NUMERIC, TC_SIMD_MIN),
+  TCI_RULE_MAX = TCI_WITH_KERNEL(TCI_RULE_NUMERIC, TC_SIMD_MAX),
+  TCI_RULE_MEAN = TCI_WITH_KERNEL(TCI_RULE_INEXACT, TCI_SIMD_MEAN),
+};
+
+PyObject *tci_operate(PyObject *ufunc, long rule, PyObject *left, PyObject *right); /* ufunc(left, right) as a tensor, or NotImplemented */
+PyObject *tci_operate_one(PyObject *ufunc, long rule, PyObject *operand);           /* ufunc(operand) as a tensor */
+/* `left` with ufunc(left, right) in it, by the kernel or by NumPy's own operator, or NotImplemented. */
+PyObject *tci_operate_into(PyObject *ufunc, long rule, binaryfunc in_place, PyObject *left, PyObject *right);
+PyObject *tci_operate_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *tci_operate_one_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---- operators.c: the slots of a tensor's type -------------------------------------------------------------------------------------- */
+
+int tci_operators_setup(void); /* 0, or -1 with a Python error set */
+extern const PyType_Slot tci_operator_slots[];
 
 /* ---- simd_call.c: the quick way to simd.c ------------------------------------------------------------------------------------------ */
 
@@ -218,7 +253,6 @@ PyObject *tci_simd_call_reduce(PyObject *module, PyObject *const *arguments, Py_
 /* ufunc(*operands) into `out` by the kernel of a tc_simd_operation: 1 where it was done, with NumPy's bits and warnings, 0 where it is left
  * to NumPy, -1 with a Python error set. */
 int tci_simd_operate(PyObject *ufunc, int operation, PyObject *const *operands, Py_ssize_t count, tci_array *out);
-enum { TCI_SIMD_MEAN = 4 }; /* besides the values of tc_simd_reduction */
 int tci_simd_reduce_all(int reduction, PyObject *array, tci_array *out); /* of all elements, into one: 1, or 0 where it is left to NumPy */
 
 /* ---- capi.c: the pools for other extension modules -------------------------------------------------------------------------------- */

@@ -58,23 +58,19 @@ static int number_fits(PyObject *number, int type_number) {
   return PyLong_CheckExact(number) && type_number != TCI_TYPE_BOOL;
 }
 
-/* Which type the result has: the operands', where that is not bool, not integer, any, not complex; bool; a sum's. Above these bits of a rule
- * stands 1 + the kernel of simd.c that does the same, 0 for none. */
-enum rule { RULE_NUMERIC = 0, RULE_INEXACT = 1, RULE_SAME = 2, RULE_BOOL = 3, RULE_REAL = 4, RULE_SUM = 5, RULE_BITS = 8 };
+static long type_rule(long rule) { return rule & ((1 << TCI_RULE_BITS) - 1); }
 
-static long type_rule(long rule) { return rule & ((1 << RULE_BITS) - 1); }
-
-static int kernel_of(long rule) { return rule < 0 ? -1 : (int)(rule >> RULE_BITS) - 1; }
+static int kernel_of(long rule) { return rule < 0 ? -1 : (int)(rule >> TCI_RULE_BITS) - 1; }
 
 static int rule_knows(long rule, int type_number) {
   switch (type_rule(rule)) {
-  case RULE_NUMERIC:
+  case TCI_RULE_NUMERIC:
     return type_number != TCI_TYPE_BOOL;
-  case RULE_REAL:
+  case TCI_RULE_REAL:
     return type_number != TCI_TYPE_BOOL && !tci_type_is_complex(type_number);
-  case RULE_INEXACT:
+  case TCI_RULE_INEXACT:
     return tci_type_is_inexact(type_number);
-  case RULE_SUM:
+  case TCI_RULE_OF_SUM:
     return tci_type_is_inexact(type_number) || type_number == TCI_TYPE_INT || type_number == TCI_TYPE_LONG;
   default:
     return 1;
@@ -101,8 +97,8 @@ static tci_array *model_of(long rule, PyObject *left, PyObject *right, PyObject 
 
 static PyObject *descr_of(long rule, const tci_array *model) {
   PyTypeObject *type = NULL;
-  if (type_rule(rule) == RULE_BOOL) type = &PyBool_Type;
-  if (type_rule(rule) == RULE_SUM && !tci_type_is_inexact(((const tci_descr *)model->descr)->type_number)) type = &PyLong_Type;
+  if (type_rule(rule) == TCI_RULE_BOOL) type = &PyBool_Type;
+  if (type_rule(rule) == TCI_RULE_OF_SUM && !tci_type_is_inexact(((const tci_descr *)model->descr)->type_number)) type = &PyLong_Type;
   return type == NULL ? Py_NewRef(model->descr) : tci_numpy_descr((PyObject *)type);
 }
 
@@ -136,16 +132,13 @@ static PyObject *operate_on(PyObject *ufunc, long rule, place to, tci_array *mod
   return hand_over(to, array, written);
 }
 
-/* operate_one(ufunc, rule, x): ufunc(x). */
-PyObject *tci_operate_one(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-  if (tci_expect("operate_one", count, 3) < 0) return NULL;
-  PyObject *call[] = {arguments[0], arguments[2]};
-  long rule = PyLong_AsLong(arguments[1]);
-  tci_array *array = operand_array(arguments[2]);
-  if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(module, call, 2, NULL);
-  place to = place_of(arguments[2], NULL);
-  if (to.pool == NULL) return PyErr_Occurred() ? NULL : tci_compute_call(module, call, 2, NULL);
-  return operate_on(arguments[0], rule, to, array, (PyObject *)array, NULL);
+PyObject *tci_operate_one(PyObject *ufunc, long rule, PyObject *operand) {
+  PyObject *call[] = {ufunc, operand};
+  tci_array *array = operand_array(operand);
+  if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(NULL, call, 2, NULL);
+  place to = place_of(operand, NULL);
+  if (to.pool == NULL) return PyErr_Occurred() ? NULL : tci_compute_call(NULL, call, 2, NULL);
+  return operate_on(ufunc, rule, to, array, (PyObject *)array, NULL);
 }
 
 /* reduce(array, axis=None, dtype=None, out): a new reference to something, or NULL with a Python error set. */
@@ -180,37 +173,44 @@ static int is_plain_operand(PyObject *operand) {
   return PyLong_Check(operand) || PyFloat_CheckExact(operand) || PyComplex_CheckExact(operand) || tci_numpy_is_array(operand);
 }
 
-/* operate(ufunc, rule, left, right): ufunc(left, right), or NotImplemented; a negative rule: the result's layout is not the operands'. */
-PyObject *tci_operate(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-  (void)module;
-  if (tci_expect("operate", count, 4) < 0) return NULL;
-  PyObject *left, *right;
-  long rule = PyLong_AsLong(arguments[1]);
-  tci_array *model = rule < 0 ? NULL : model_of(rule, arguments[2], arguments[3], &left, &right);
-  place to = model == NULL ? (place){NULL, NULL} : place_of(arguments[2], arguments[3]);
-  if (to.pool != NULL) return operate_on(arguments[0], rule, to, model, left, right);
+PyObject *tci_operate(PyObject *ufunc, long rule, PyObject *left, PyObject *right) {
+  PyObject *operands[] = {left, right}, *plain_left, *plain_right;
+  tci_array *model = rule < 0 ? NULL : model_of(rule, left, right, &plain_left, &plain_right);
+  place to = model == NULL ? (place){NULL, NULL} : place_of(left, right);
+  if (to.pool != NULL) return operate_on(ufunc, rule, to, model, plain_left, plain_right);
   if (model != NULL && PyErr_Occurred()) return NULL;
-  if (is_plain_operand(arguments[2]) && is_plain_operand(arguments[3])) {
+  if (is_plain_operand(left) && is_plain_operand(right)) {
     int done;
     tci_operands found = {NULL, NULL, 1, 0};
-    PyObject *args = tci_compute_pack(arguments + 2, 2, &found);
-    PyObject *result = args == NULL ? NULL : tci_compute_plainly(arguments[0], args, NULL, &found, &done);
+    PyObject *args = tci_compute_pack(operands, 2, &found);
+    PyObject *result = args == NULL ? NULL : tci_compute_plainly(ufunc, args, NULL, &found, &done);
     Py_XDECREF(args);
     if (args == NULL || done) return result;
   }
-  return PyObject_CallFunctionObjArgs(slow_operate, arguments[0], arguments[2], arguments[3], NULL);
+  return PyObject_CallFunctionObjArgs(slow_operate, ufunc, left, right, NULL);
 }
 
-/* operate_into(ufunc, rule, left, right): ufunc(left, right, out=left); left, or NotImplemented. */
-PyObject *tci_operate_into(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+PyObject *tci_operate_into(PyObject *ufunc, long rule, binaryfunc in_place, PyObject *left, PyObject *right) {
+  if (!is_plain_operand(left) || !is_plain_operand(right)) return PyObject_CallFunctionObjArgs(slow_operate, ufunc, left, right, Py_True, NULL);
+  PyObject *target = tci_holder_array(left), *operands[] = {target, tci_holder_check(right) ? tci_holder_array(right) : right};
+  int kernel = kernel_of(rule), done = kernel < 0 ? 0 : tci_simd_operate(ufunc, kernel, operands, 2, (tci_array *)target);
+  PyObject *result = done < 0 ? NULL : done ? Py_NewRef(target) : in_place(target, operands[1]);
+  Py_XDECREF(result); /* the target, as always where both are plain */
+  return result == NULL ? NULL : Py_NewRef(left);
+}
+
+/* ---- for Python -------------------------------------------------------------------------------------------------------------------- */
+
+/* operate(ufunc, rule, left, right): ufunc(left, right) as a tensor, or NotImplemented. */
+PyObject *tci_operate_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  if (tci_expect("operate_into", count, 4) < 0) return NULL;
-  PyObject *tensor = arguments[2], *other = arguments[3];
-  if (!is_plain_operand(tensor) || !is_plain_operand(other))
-    return PyObject_CallFunctionObjArgs(slow_operate, arguments[0], tensor, other, Py_True, NULL);
-  PyObject *target = tci_holder_array(tensor);
-  if (tci_holder_check(other)) other = tci_holder_array(other);
-  PyObject *result = write_to(target, arguments[0], PyLong_AsLong(arguments[1]), target, other);
-  Py_XDECREF(result);
-  return result == NULL ? NULL : Py_NewRef(tensor);
+  if (tci_expect("operate", count, 4) < 0) return NULL;
+  return tci_operate(arguments[0], PyLong_AsLong(arguments[1]), arguments[2], arguments[3]);
+}
+
+/* operate_one(ufunc, rule, x): ufunc(x) as a tensor. */
+PyObject *tci_operate_one_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  (void)module;
+  if (tci_expect("operate_one", count, 3) < 0) return NULL;
+  return tci_operate_one(arguments[0], PyLong_AsLong(arguments[1]), arguments[2]);
 }

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "native.h"
-#include "tensorcore/simd.h"
 
 #define RELEASE_BYTES ((Py_ssize_t)128 << 10)
 #define EXACT ((long long)1 << 53) /* integers up to here are doubles */
@@ -228,8 +227,6 @@ PyObject *tci_simd_call_reduce(PyObject *module, PyObject *const *arguments, Py_
   int widened = kind == TC_SIMD_SUM && c.type == TC_SIMD_I32 ? TC_SIMD_I64 : c.type;
   return status == TC_OK ? tci_numpy_scalar(&result, type_numbers[widened]) : Py_NewRef(Py_None);
 }
-
-_Static_assert(TCI_SIMD_MEAN == TC_SIMD_REDUCTIONS, "the mean comes after the reductions that simd.c knows");
 
 /* ---- operators --------------------------------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,114 @@
+/* operators.c - the operators of tensors as slots of their type: for each the ufunc, the rule of its result's type, and the kernel that does the same.
+ *
+ * As C functions they leave no frame on Python's stack, so NumPy's warnings name the user's line. operate.c carries them out.
+ */
+#include <string.h>
+
+#include "native.h"
+
+/* slot, ufunc, rule, NumPy's own operator in place */
+#define OPERATORS_OF_TWO(X)                                                      \
+  X(subtract, "subtract", TCI_RULE_SUBTRACT, PyNumber_InPlaceSubtract)           \
+  X(multiply, "multiply", TCI_RULE_MULTIPLY, PyNumber_InPlaceMultiply)           \
+  X(true_divide, "true_divide", TCI_RULE_DIVIDE, PyNumber_InPlaceTrueDivide)     \
+  X(floor_divide, "floor_divide", TCI_RULE_NUMERIC, PyNumber_InPlaceFloorDivide) \
+  X(remainder, "remainder", TCI_RULE_NUMERIC, PyNumber_InPlaceRemainder)         \
+  X(matrix_multiply, "matmul", TCI_RULE_OTHER, PyNumber_InPlaceMatrixMultiply)   \
+  X(lshift, "left_shift", TCI_RULE_NUMERIC, PyNumber_InPlaceLshift)              \
+  X(rshift, "right_shift", TCI_RULE_NUMERIC, PyNumber_InPlaceRshift)             \
+  X(and, "bitwise_and", TCI_RULE_SAME, PyNumber_InPlaceAnd)                      \
+  X(or, "bitwise_or", TCI_RULE_SAME, PyNumber_InPlaceOr)                         \
+  X(xor, "bitwise_xor", TCI_RULE_SAME, PyNumber_InPlaceXor)
+
+#define OPERATORS_OF_ONE(X)                 \
+  X(negative, "negative", TCI_RULE_NEGATE)  \
+  X(positive, "positive", TCI_RULE_NUMERIC) \
+  X(absolute, "absolute", TCI_RULE_REAL)    \
+  X(invert, "invert", TCI_RULE_SAME)
+
+static PyObject *power_function; /* owned for good, as all here: operator.pow, because squares and roots have ways of their own there */
+static PyObject *power_ufunc, *divmod_ufunc;
+static PyObject *comparisons[6]; /* by Py_LT, Py_LE, Py_EQ, Py_NE, Py_GT, Py_GE */
+
+#define DEFINE_TWO(SLOT, UFUNC, RULE, IN_PLACE)                                                                                               \
+  static PyObject *ufunc_##SLOT;                                                                                                              \
+  static PyObject *nb_##SLOT(PyObject *left, PyObject *right) { return tci_operate(ufunc_##SLOT, RULE, left, right); }                        \
+  static PyObject *nb_inplace_##SLOT(PyObject *left, PyObject *right) { return tci_operate_into(ufunc_##SLOT, RULE, IN_PLACE, left, right); }
+DEFINE_TWO(add, "add", TCI_RULE_ADD, PyNumber_InPlaceAdd)
+OPERATORS_OF_TWO(DEFINE_TWO)
+
+/* Of a subclass Python takes this slot for a sequence's += too, asked last, and would give NotImplemented as the result. */
+static PyObject *nb_inplace_add_at_last(PyObject *left, PyObject *right) {
+  PyObject *result = nb_inplace_add(left, right);
+  if (result != Py_NotImplemented) return result;
+  Py_DECREF(result);
+  return PyNumber_Add(left, right);
+}
+
+#define DEFINE_ONE(SLOT, UFUNC, RULE)                                                                    \
+  static PyObject *ufunc_##SLOT;                                                                         \
+  static PyObject *nb_##SLOT(PyObject *operand) { return tci_operate_one(ufunc_##SLOT, RULE, operand); }
+OPERATORS_OF_ONE(DEFINE_ONE)
+
+static PyObject *in_place_power(PyObject *left, PyObject *right) { return PyNumber_InPlacePower(left, right, Py_None); }
+
+static PyObject *nb_power(PyObject *left, PyObject *right, PyObject *modulus) {
+  if (modulus != Py_None) return Py_NewRef(Py_NotImplemented);
+  return tci_operate(power_function, TCI_RULE_OTHER, left, right);
+}
+
+static PyObject *nb_inplace_power(PyObject *left, PyObject *right, PyObject *modulus) {
+  if (modulus != Py_None) return Py_NewRef(Py_NotImplemented);
+  return tci_operate_into(power_ufunc, TCI_RULE_OTHER, in_place_power, left, right);
+}
+
+static PyObject *nb_divmod(PyObject *left, PyObject *right) { return tci_operate(divmod_ufunc, TCI_RULE_OTHER, left, right); }
+
+static PyObject *compare(PyObject *left, PyObject *right, int operation) {
+  return tci_operate(comparisons[operation], TCI_RULE_BOOL, left, right);
+}
+
+#define SLOTS_TWO(SLOT, UFUNC, RULE, IN_PLACE) {Py_nb_##SLOT, (void *)nb_##SLOT}, {Py_nb_inplace_##SLOT, (void *)nb_inplace_##SLOT},
+#define SLOTS_ONE(SLOT, UFUNC, RULE) {Py_nb_##SLOT, (void *)nb_##SLOT},
+const PyType_Slot tci_operator_slots[] = {
+    OPERATORS_OF_TWO(SLOTS_TWO) OPERATORS_OF_ONE(SLOTS_ONE) /* */
+    {Py_nb_add, (void *)nb_add},
+    {Py_nb_inplace_add, (void *)nb_inplace_add_at_last},
+    {Py_nb_power, (void *)nb_power},
+    {Py_nb_inplace_power, (void *)nb_inplace_power},
+    {Py_nb_divmod, (void *)nb_divmod},
+    {Py_tp_richcompare, (void *)compare},
+    {0, NULL},
+};
+
+/* ---- set-up ------------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct wanted {
+  PyObject **object;
+  const char *name;
+} wanted;
+
+static int load_all(const char *module_name, const wanted *list, size_t count) {
+  PyObject *module = PyImport_ImportModule(module_name);
+  int failed = module == NULL;
+  for (size_t i = 0; !failed && i < count; i++) failed = (*list[i].object = PyObject_GetAttrString(module, list[i].name)) == NULL;
+  Py_XDECREF(module);
+  return failed ? -1 : 0;
+}
+
+#define WANT_TWO(SLOT, UFUNC, RULE, IN_PLACE) {&ufunc_##SLOT, UFUNC},
+#define WANT_ONE(SLOT, UFUNC, RULE) {&ufunc_##SLOT, UFUNC},
+int tci_operators_setup(void) {
+  const wanted ufuncs[] = {OPERATORS_OF_TWO(WANT_TWO) OPERATORS_OF_ONE(WANT_ONE) /* */
+                           WANT_TWO(add, "add", , ){&power_ufunc, "power"},
+                           {&divmod_ufunc, "divmod"},
+                           {&comparisons[Py_LT], "less"},
+                           {&comparisons[Py_LE], "less_equal"},
+                           {&comparisons[Py_EQ], "equal"},
+                           {&comparisons[Py_NE], "not_equal"},
+                           {&comparisons[Py_GT], "greater"},
+                           {&comparisons[Py_GE], "greater_equal"}};
+  const wanted functions[] = {{&power_function, "pow"}};
+  if (load_all("numpy._core._multiarray_umath", ufuncs, sizeof ufuncs / sizeof *ufuncs) < 0) return -1;
+  return load_all("operator", functions, 1);
+}
