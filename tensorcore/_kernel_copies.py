@@ -10,14 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._kernel_operands import dense_order
 from ._kernels import BLOCK, LAYOUT, MAX_DIMENSIONS, UNITS
 
 if TYPE_CHECKING:
-    from ._kernel_operands import Operand
+    from ._kernel_operands import Operand, Order
     from ._kernels import Launcher
 
 _ROW_UNITS = 64  # from this width on a row is worth a block of threads
 _Dimension = tuple[int, int, int]  # extent, stride of the target, stride of the source; bytes
+
+
+def copy_densely(launcher: Launcher, operand: Operand) -> Operand:
+    """Return a new copy in C order."""
+    copy = launcher.operand(launcher.empty(operand.shape, operand.dtype, operand.device))
+    copy_operand(launcher, operand, copy)
+    return copy
+
+
+def make_dense(launcher: Launcher, operands: list[Operand]) -> tuple[list[Operand], Order]:
+    """Return operands without gaps and in one order: themselves where they are so, else with copies in C order."""
+    order = dense_order(operands)
+    if order is not None:
+        return operands, order
+    return [operand if dense_order([operand]) == "C" else copy_densely(launcher, operand) for operand in operands], "C"
 
 
 def copy_operand(launcher: Launcher, source: Operand, target: Operand) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ._errors import DeviceMismatchError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -52,7 +54,7 @@ def _is_dense(operand: Operand, order: Order) -> bool:
 
 
 def require_alike(operands: list[Operand]) -> None:
-    """Raise ValueError where shapes, dtypes or devices differ."""
+    """Raise ValueError where shapes or dtypes differ, DeviceMismatchError where devices do."""
     first = operands[0]
     for operand in operands:
         if operand.shape != first.shape:
@@ -60,7 +62,7 @@ def require_alike(operands: list[Operand]) -> None:
         if operand.dtype != first.dtype:
             raise ValueError(f"dtypes differ: {first.dtype} and {operand.dtype}; cast one with astype")
         if operand.device != first.device:
-            raise ValueError(f"arrays lie on devices {first.device} and {operand.device}; copy one over")
+            raise DeviceMismatchError(f"arrays lie on devices {first.device} and {operand.device}; copy one over")
 
 
 def require_target(target: Operand) -> None:

@@ -1,14 +1,15 @@
 """The kernels of cuda/ as Python calls them: their sources, their names, and how CuPy compiles and launches them.
 
-A file of kernels is compiled once per device and process, by NVRTC at its first use (one to two seconds); CuPy keeps the result on
-disk (~/.cupy/kernel_cache), so a later process only loads it. Launches go to CuPy's current stream and wait for nothing.
+A file of kernels is compiled once per device and process, by NVRTC at its first use (one to two seconds), an expression's kernel
+likewise (a fraction of one); CuPy keeps the result on disk (~/.cupy/kernel_cache), so a later process only loads it. Launches go to
+CuPy's current stream and wait for nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,13 @@ FILE_OF = {kernel: file for file, kernels in KERNELS.items() for kernel in kerne
 BLOCK = 256
 """Threads of a block; reduce.cu counts on it."""
 
+PACK_BYTES = 16
+"""What a thread reads or writes at once, of common.cuh."""
+
 OPTIONS = ("--std=c++17", "-default-device")
+EXPRESSION_OPTIONS = (*OPTIONS, "-fmad=false")  # no product and sum in one rounding
+
+_MOST_EXPRESSIONS = 256
 
 MAX_DIMENSIONS = 32
 LAYOUT = np.dtype(
@@ -61,7 +68,17 @@ LAYOUT = np.dtype(
 def read_source(file: str) -> str:
     """Return the text of a file of kernels with common.cuh in the place of its #include, so that no search path is needed."""
     folder = Path(get_include()).parent / "cuda"
-    return (folder / f"{file}.cu").read_text().replace('#include "common.cuh"', (folder / "common.cuh").read_text())
+    return (folder / f"{file}.cu").read_text().replace('#include "common.cuh"\n', (folder / "common.cuh").read_text())
+
+
+@cache
+def _read_expression_source() -> str:
+    return read_source("evaluate")
+
+
+def complete_source(expression: str) -> str:
+    """Return the text of evaluate.cu for an expression, given as the C++ text that the file leaves open."""
+    return _read_expression_source().replace('#include "expression.cuh"\n', expression)
 
 
 class Launcher(ABC):
@@ -98,8 +115,24 @@ class Launcher(ABC):
         """Return how many blocks of `BLOCK` threads fill the device."""
 
     @abstractmethod
-    def launch(self, kernel: str, blocks: int, arguments: Sequence[Any], device: int) -> None:
-        """Run a kernel on the current stream; arguments are NumPy scalars, and a LAYOUT array by value."""
+    def launch(self, kernel: str, blocks: int, arguments: Sequence[Any], device: int, expression: str | None = None) -> None:
+        """Run a kernel on the current stream.
+
+        Parameters
+        ----------
+        kernel, blocks
+            Its name, and how many blocks of `BLOCK` threads.
+        arguments
+            NumPy scalars, and structures by value as arrays of no dimension.
+        device
+            Where.
+        expression
+            Of evaluate.cu: what `complete_source` takes. None: a kernel of `KERNELS`.
+        """
+
+    def blocks_for(self, nbytes: int, device: int) -> int:
+        """Return the blocks for so many bytes at a pack a thread, at most as many as the device holds at a time."""
+        return max(1, min(-(-nbytes // (PACK_BYTES * BLOCK)), self.max_blocks(device)))
 
 
 class CupyLauncher(Launcher):
@@ -110,6 +143,7 @@ class CupyLauncher(Launcher):
         self._lock = threading.Lock()
         self._functions: dict[tuple[int, str], Any] = {}
         self._modules: dict[str, Any] = {}
+        self._evaluate = lru_cache(_MOST_EXPRESSIONS)(self._compile)  # CuPy's own table of what it compiled has no bound
 
     def operand(self, array: Any) -> Operand:
         """See `Launcher.operand`: CuPy arrays, and whatever has `__cuda_array_interface__`."""
@@ -145,12 +179,13 @@ class CupyLauncher(Launcher):
         attributes = self._cupy.cuda.Device(device).attributes
         return int(attributes["MultiProcessorCount"] * max(1, attributes["MaxThreadsPerMultiProcessor"] // BLOCK))
 
-    def launch(self, kernel: str, blocks: int, arguments: Sequence[Any], device: int) -> None:
+    def launch(self, kernel: str, blocks: int, arguments: Sequence[Any], device: int, expression: str | None = None) -> None:
         """See `Launcher.launch`."""
         with self._cupy.cuda.Device(device):
-            self._function(kernel, device)((blocks,), (BLOCK,), tuple(arguments))
+            function = self._find(kernel, device) if expression is None else self._find_expression(expression, device)
+            function((blocks,), (BLOCK,), tuple(arguments))
 
-    def _function(self, kernel: str, device: int) -> Any:
+    def _find(self, kernel: str, device: int) -> Any:
         function = self._functions.get((device, kernel))
         if function is None:
             with self._lock:
@@ -159,6 +194,13 @@ class CupyLauncher(Launcher):
                     self._modules[file] = self._cupy.RawModule(code=read_source(file), options=OPTIONS)
                 function = self._functions[device, kernel] = self._modules[file].get_function(kernel)
         return function
+
+    def _find_expression(self, expression: str, device: int) -> Any:
+        with self._lock:  # else two threads would compile the same
+            return self._evaluate(expression, device)
+
+    def _compile(self, expression: str, device: int) -> Any:  # noqa: ARG002 - a part of the key
+        return self._cupy.RawModule(code=complete_source(expression), options=EXPRESSION_OPTIONS).get_function("evaluate")
 
 
 @cache

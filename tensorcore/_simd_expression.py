@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ._lib import lib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ADD: int = lib.TC_SIMD_ADD
 SUBTRACT: int = lib.TC_SIMD_SUBTRACT
@@ -57,6 +57,15 @@ class Program:
     steps: tuple[tuple[int, tuple[Operand, ...]], ...]
     code: bytes | None
     """The steps for C, whose inputs are the names' arrays and then the numbers; None: more than C's machine can hold."""
+
+    def require_operands(self, operands: Mapping[str, Any]) -> None:
+        """Raise TypeError where the operands are not those of the program's names."""
+        if len(operands) == len(self.names) and all(name in operands for name in self.names):
+            return
+        missing = [name for name in self.names if name not in operands]
+        unused = [name for name in operands if name not in self.names]
+        what = f"no array for {', '.join(missing)}" if missing else f"{', '.join(unused)}, which it does not name"
+        raise TypeError(f"an expression of {', '.join(self.names)} was given {what}: pass each name's array by keyword")
 
 
 @dataclass(slots=True)

@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 
-from ._kernel_copies import copy_operand
-from ._kernel_operands import dense_order, find_suffix, is_same_memory, may_overlap, require_alike, require_target
-from ._kernels import BLOCK, find_launcher
+from ._kernel_copies import copy_densely, copy_operand, make_dense
+from ._kernel_expression import evaluate_program
+from ._kernel_maps import map_arrays
+from ._kernel_operands import dense_order, find_suffix, may_overlap, require_alike, require_target
+from ._kernels import PACK_BYTES, find_launcher
+from ._simd_expression import compile_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._kernel_operands import Operand, Order
+    from ._kernel_operands import Operand
     from ._kernels import Launcher
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "POISON",
     "check_guards",
     "check_pattern",
+    "evaluate",
     "fill_pattern",
     "set_guards",
     "vectorized_add",
@@ -57,7 +61,6 @@ POISON = b"\xfb\xff"
 GUARD = b"\xa5\x5a\xc3\x3c\x96\x69\xf0\x0f"
 """What guard regions hold."""
 
-_PATTERN_BYTES = 16
 _INTACT = (1 << 64) - 1
 _MOST_PARTIAL_RESULTS = 1024  # one block joins them
 
@@ -105,11 +108,11 @@ def vectorized_copy(source: Any, out: Any = None) -> Any:
     launcher = find_launcher()
     taken = launcher.operand(source)
     if out is None:
-        return _dense_copy(launcher, taken).owner
+        return copy_densely(launcher, taken).owner
     result = launcher.operand(out)
     require_alike([taken, result])
     require_target(result)
-    copy_operand(launcher, _dense_copy(launcher, taken) if may_overlap(taken, result) else taken, result)
+    copy_operand(launcher, copy_densely(launcher, taken) if may_overlap(taken, result) else taken, result)
     return out
 
 
@@ -120,7 +123,7 @@ def vectorized_fill(out: Any, value: Any) -> Any:
     element = np.asarray(value, result.dtype)
     if element.shape != ():
         raise ValueError(f"an array is filled with one value, not with an array of shape {element.shape}")
-    if dense_order([result]) and _PATTERN_BYTES % result.dtype.itemsize == 0:
+    if dense_order([result]) and PACK_BYTES % result.dtype.itemsize == 0:
         _fill(launcher, result.address, result.nbytes, element.tobytes(), result.device)
     else:
         one = launcher.operand(launcher.upload(element.reshape(1), result.device))
@@ -128,40 +131,39 @@ def vectorized_fill(out: Any, value: Any) -> Any:
     return out
 
 
+def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
+    """Return what an expression computes, in one pass, with the bits that NumPy gives for it; all else as for `vectorized_add`.
+
+    Parameters
+    ----------
+    expression
+        Of names, numbers, + - * / and parentheses.
+    out
+        Where to write; None: a new array.
+    **arrays
+        The array or Python number of each name: 32 arrays at most, and one at least.
+
+    Raises
+    ------
+    ValueError
+        The expression is none, has something else, names no array, or has too many arrays or numbers.
+    TypeError
+        A name has no array, or an array is not in the expression.
+    """
+    program = compile_expression(expression)
+    program.require_operands(arrays)
+    return evaluate_program(find_launcher(), program, arrays, out)
+
+
 def _map(name: str, inputs: tuple[Any, ...], out: Any, alpha: SupportsFloat | None = None) -> Any:
     launcher = find_launcher()
-    operands = [launcher.operand(array) for array in inputs]
-    if out is None:
-        require_alike(operands)
-        return _map_new(launcher, name, operands, alpha).owner
-    result = launcher.operand(out)
-    require_alike([*operands, result])
-    require_target(result)
-    in_the_way = any(may_overlap(operand, result) and not is_same_memory(operand, result) for operand in operands)
-    if in_the_way or dense_order([*operands, result]) is None:
-        copy_operand(launcher, _map_new(launcher, name, operands, alpha), result)
-    else:
-        _launch_map(launcher, name, operands, result, alpha)
-    return out
 
+    def launch(operands: list[Operand], result: Operand, suffix: str) -> None:
+        scalars = [] if alpha is None else [np.float64(alpha) if suffix == "f64" else np.float32(alpha)]
+        arguments = [np.uint64(result.size), *scalars, *(np.uint64(operand.address) for operand in (*operands, result))]
+        launcher.launch(f"{name}_{suffix}", launcher.blocks_for(result.nbytes, result.device), arguments, result.device)
 
-def _map_new(launcher: Launcher, name: str, operands: list[Operand], alpha: SupportsFloat | None) -> Operand:
-    """Return the result in a new array, in the order of the operands where they have one."""
-    find_suffix(operands)  # before any copy
-    operands, order = _dense(launcher, operands)
-    first = operands[0]
-    result = launcher.operand(launcher.empty(first.shape, first.dtype, first.device, order))
-    _launch_map(launcher, name, operands, result, alpha)
-    return result
-
-
-def _launch_map(launcher: Launcher, name: str, operands: list[Operand], result: Operand, alpha: SupportsFloat | None) -> None:
-    suffix = find_suffix([*operands, result])
-    scalars = [] if alpha is None else [np.float64(alpha) if suffix == "f64" else np.float32(alpha)]
-    addresses = [np.uint64(operand.address) for operand in (*operands, result)]
-    if result.size:
-        blocks = _blocks_for(launcher, result.nbytes, result.device)
-        launcher.launch(f"{name}_{suffix}", blocks, [np.uint64(result.size), *scalars, *addresses], result.device)
+    return map_arrays(launcher, inputs, out, launch)
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------------------
@@ -194,9 +196,9 @@ def _reduce(name: str, inputs: tuple[Any, ...]) -> Any:
     suffix = find_suffix(operands)
     if operands[0].size == 0 and name in ("min", "max"):
         raise ValueError(f"an array of shape {operands[0].shape} has no {name}: it has no element")
-    operands, _ = _dense(launcher, operands)
+    operands, _ = make_dense(launcher, operands)
     first = operands[0]
-    blocks = min(_blocks_for(launcher, first.nbytes, first.device), _MOST_PARTIAL_RESULTS) if first.size else 0
+    blocks = min(launcher.blocks_for(first.nbytes, first.device), _MOST_PARTIAL_RESULTS) if first.size else 0
     sums = np.dtype("f4" if suffix in ("f16", "bf16") else "f8")
     partial = launcher.operand(launcher.empty((max(1, blocks),), sums, first.device))
     result = launcher.operand(launcher.empty((), first.dtype, first.device))
@@ -223,7 +225,7 @@ def check_pattern(address: int, nbytes: SupportsIndex, pattern: bytes = POISON, 
     where, low, high = _device(launcher, device), *_words(pattern)
     foreign = launcher.operand(launcher.upload(np.array([_INTACT], "u8"), where))
     arguments = [np.uint64(size), low, high, np.uint64(address), np.uint64(foreign.address)]
-    launcher.launch("check_pattern", _blocks_for(launcher, size, where), arguments, where)
+    launcher.launch("check_pattern", launcher.blocks_for(size, where), arguments, where)
     return _offset(launcher.download(foreign.owner)[0])
 
 
@@ -259,14 +261,14 @@ def _fill(launcher: Launcher, address: int, nbytes: int, pattern: bytes, device:
     low, high = _words(pattern)
     if nbytes:
         arguments = [np.uint64(nbytes), low, high, np.uint64(address)]
-        launcher.launch("fill_pattern", _blocks_for(launcher, nbytes, device), arguments, device)
+        launcher.launch("fill_pattern", launcher.blocks_for(nbytes, device), arguments, device)
 
 
 def _words(pattern: bytes) -> tuple[np.uint64, np.uint64]:
     """Return a pattern, repeated to 16 bytes, as the two words that kernels take."""
-    if not pattern or _PATTERN_BYTES % len(pattern):
+    if not pattern or PACK_BYTES % len(pattern):
         raise ValueError(f"a pattern has 1, 2, 4, 8 or 16 bytes, not {len(pattern)}")
-    low, high = np.frombuffer(pattern * (_PATTERN_BYTES // len(pattern)), "<u8")
+    low, high = np.frombuffer(pattern * (PACK_BYTES // len(pattern)), "<u8")
     return low, high
 
 
@@ -276,25 +278,3 @@ def _offset(found: np.uint64) -> int | None:
 
 def _device(launcher: Launcher, device: int | None) -> int:
     return launcher.current_device() if device is None else device
-
-
-# ---- what the functions share ---------------------------------------------------------------------------------------------------
-
-
-def _dense_copy(launcher: Launcher, operand: Operand) -> Operand:
-    copy = launcher.operand(launcher.empty(operand.shape, operand.dtype, operand.device))
-    copy_operand(launcher, operand, copy)
-    return copy
-
-
-def _dense(launcher: Launcher, operands: list[Operand]) -> tuple[list[Operand], Order]:
-    """Return the operands without gaps and in one order: themselves where they are so, else with copies in C order."""
-    order = dense_order(operands)
-    if order is not None:
-        return operands, order
-    return [operand if dense_order([operand]) == "C" else _dense_copy(launcher, operand) for operand in operands], "C"
-
-
-def _blocks_for(launcher: Launcher, nbytes: int, device: int) -> int:
-    """Return the blocks for so many bytes at 16 a thread, at most as many as the device holds at a time."""
-    return max(1, min(-(-nbytes // (_PATTERN_BYTES * BLOCK)), launcher.max_blocks(device)))

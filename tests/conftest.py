@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import cupy_double
 import pytest
+from host_launcher import HostLauncher
+from runtime_double import RuntimeDouble, StreamDouble
 
 import tensorcore as tc
-from tensorcore import _cupy_hook
+from tensorcore import _cuda, _cupy, _cupy_hook, _kernels, kernels
 from tensorcore._lib import lib
 
 if TYPE_CHECKING:
@@ -68,6 +72,46 @@ def instruction_set(request: pytest.FixtureRequest, simd_settings: None) -> str:
     name: str = request.param
     tc.simd.set_instruction_set(name)
     return name
+
+
+# ---- a GPU without a GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[HostLauncher]:
+    """Let `tensorcore.kernels` find a launcher on the CPU; UBSan must have nothing to say afterwards."""
+    launcher = HostLauncher()
+    monkeypatch.setattr(kernels, "find_launcher", lambda: launcher)
+    yield launcher
+    assert "runtime error" not in capfd.readouterr().err
+
+
+@pytest.fixture
+def gpu_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[tc.MemoryPool]:
+    """The global pool of a GPU whose memory is the host's, with doubles of CuPy and its runtime; no block is left in it."""
+    runtime, default = RuntimeDouble(), StreamDouble(0)
+    cupy = cupy_double.CupyDouble(runtime)
+    monkeypatch.setattr(cupy_double, "double", cupy)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", cupy.compat)
+    monkeypatch.setattr(_cupy, "runtime", lambda: runtime)
+    monkeypatch.setattr(_cupy, "current_stream", lambda index: lambda: default)  # noqa: ARG005 - the same on each device
+    _forget_cupy()
+    pool = tc.get_global_memory_pool("cuda:0")
+    yield pool
+    gc.collect()
+    runtime.run()
+    left = pool.total_allocated
+    pool.check()
+    pool.close()
+    tc.get_global_memory_pool("cpu").check()
+    assert left == 0
+    _forget_cupy()
+
+
+def _forget_cupy() -> None:
+    _cuda._find_upstream.cache_clear()
+    _kernels._cupy_launcher.cache_clear()
 
 
 # ---- CuPy without a GPU: its wheel works without a driver, but for the current device and the current stream ---------------------

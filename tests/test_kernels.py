@@ -1,154 +1,29 @@
-"""The kernels of cuda/ and their Python face, on the CPU: compiled by the C++ compiler with tests/cuda/host.h, held against NumPy.
+"""The kernels of cuda/ that compute, and their Python face, run on the CPU and held against NumPy: element by element, reductions.
 
-UBSan watches: a 16-byte access to an address that is no multiple of 16, which x86 allows and a GPU does not, is a failed test.
+Copies and patterns are in test_kernel_memory.py, expressions in test_kernel_expressions.py.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from host_launcher import COMPILER, FLOATS, LAYOUTS, Array, Buffer, same, sample
 
 import tensorcore as tc
 from tensorcore import _kernels, kernels
-from tensorcore._kernel_operands import Operand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-    from tensorcore._kernel_operands import Order
+    from host_launcher import HostLauncher
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
-HERE = Path(__file__).parent
-COMPILER = shutil.which(os.environ.get("CXX", "c++"))
-FLAGS = ["-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
-WATCH = ["-fsanitize=alignment,bounds,shift,signed-integer-overflow,pointer-overflow"]
-FLOATS = ("float16", "float32", "float64")
-GUARD_BYTES = 64
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the kernels can't be compiled for the CPU")
-
-
-# ---- the second launcher ---------------------------------------------------------------------------------------------------------
-
-
-def build(folder: Path, file: str) -> Path:
-    """Compile one file of kernels with a table of them by name."""
-    entries = "".join(f"ENTRY({kernel}) " for kernel in _kernels.KERNELS[file])
-    source, library = folder / f"{file}.cpp", folder / f"{file}.so"
-    source.write_text(
-        f'#include "host.h"\n{_kernels.read_source(file)}\n'
-        f"static const Entry entries[] = {{ {entries} {{NULL, NULL, 0}} }};\n"
-        'extern "C" int run(const char *name, unsigned blocks, unsigned threads, void **arguments, unsigned long long count) {\n'
-        "  return run_entry(entries, name, blocks, threads, arguments, count);\n}\n"
-    )
-    assert COMPILER is not None
-    command = [COMPILER, *FLAGS, f"-I{HERE / 'cuda'}", str(source), "-o", str(library)]
-    watched = subprocess.run([*command, *WATCH], capture_output=True, text=True, check=False)
-    if watched.returncode:  # a compiler without UBSan's library
-        subprocess.run(command, check=True)
-    return library
-
-
-class HostLauncher(_kernels.Launcher):
-    """NumPy arrays as device arrays, the CPU as the device; few blocks, so that every kernel's grid-stride loop goes round."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._libraries: dict[str, ctypes.CDLL] = {}
-        self.blocks = 3
-        self.launched: list[str] = []
-
-    def operand(self, array: Any) -> Operand:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{type(array).__name__} is not in device memory")
-        device = 1 if getattr(array, "on_device_1", False) else 0
-        return Operand(array, array.ctypes.data, array.shape, array.strides, array.dtype, device)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], device: int, order: Order = "C") -> Any:
-        assert device == 0
-        return np.full(shape, np.zeros((), dtype), order=order)
-
-    def upload(self, array: Array, device: int) -> Any:
-        assert device == 0
-        return array.copy()
-
-    def download(self, array: Any) -> Array:
-        copy: Array = array.copy()
-        return copy
-
-    def current_device(self) -> int:
-        return 0
-
-    def max_blocks(self, device: int) -> int:
-        assert device == 0
-        return self.blocks
-
-    def launch(self, kernel: str, blocks: int, arguments: Sequence[Any], device: int) -> None:
-        assert device == 0
-        file = _kernels.FILE_OF[kernel]
-        if file not in self._libraries:
-            self._libraries[file] = ctypes.CDLL(str(build(self._folder, file)))
-        values = [np.atleast_1d(argument) for argument in arguments]
-        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        count = ctypes.c_ulonglong(len(values))
-        assert self._libraries[file].run(kernel.encode(), blocks, _kernels.BLOCK, pointers, count) == 0, kernel
-        self.launched.append(kernel)
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> HostLauncher:
-    """One launcher, and so one compilation, for the module."""
-    return HostLauncher(tmp_path_factory.mktemp("kernels"))
-
-
-@pytest.fixture(autouse=True)
-def launcher(host: HostLauncher, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[HostLauncher]:
-    """Let the face find the host's launcher; UBSan must have nothing to say afterwards."""
-    monkeypatch.setattr(kernels, "find_launcher", lambda: host)
-    host.launched.clear()
-    host.blocks = 3
-    yield host
-    assert "runtime error" not in capfd.readouterr().err
-
-
-class Buffer:
-    """Memory with guard bytes around an array in it that starts `offset` bytes past a multiple of 64."""
-
-    def __init__(self, values: Array, offset: int = 0) -> None:
-        self._raw = np.full(values.nbytes + offset + 2 * GUARD_BYTES + 64, 0xA5, "u1")
-        start = -self._raw.ctypes.data % 64 + GUARD_BYTES + offset
-        self._span = slice(start, start + values.nbytes)
-        self.array: Array = self._raw[self._span].view(values.dtype).reshape(values.shape)
-        self.array[...] = values
-
-    def is_intact(self) -> bool:
-        """Whether the bytes around the array are as they were."""
-        return bool((self._raw[: self._span.start] == 0xA5).all() and (self._raw[self._span.stop :] == 0xA5).all())
-
-
-def sample(dtype: str, n: int, seed: int) -> Array:
-    """Numbers of both signs with some that are special."""
-    generator = np.random.default_rng(seed)
-    values: Array = generator.standard_normal(n).astype(dtype)
-    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, np.finfo(dtype).max, np.finfo(dtype).tiny, 1e-7], dtype)
-    values[:: max(1, n // 16)] = generator.choice(special, len(values[:: max(1, n // 16)]))
-    return values
-
-
-def same(found: Array, expected: Array) -> bool:
-    """Whether all bits agree, any NaN being as good as another."""
-    assert found.dtype == expected.dtype
-    bits = f"u{found.dtype.itemsize}"
-    return bool(np.all((found.view(bits) == expected.view(bits)) | (np.isnan(found) & np.isnan(expected))))
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the kernels can't be compiled for the CPU"),
+    pytest.mark.usefixtures("launcher"),
+]
 
 
 # ---- element by element ----------------------------------------------------------------------------------------------------------
@@ -258,16 +133,6 @@ def test_an_output_that_overlaps_an_input_acts_as_if_the_inputs_were_read_first(
     assert (out == expected).all()
 
 
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": lambda a: a,
-    "F": np.asfortranarray,
-    "reversed": lambda a: a[::-1, :, ::-1],
-    "strided": lambda a: np.repeat(a, 3, axis=1)[:, ::3],
-    "permuted": lambda a: np.ascontiguousarray(a.transpose(1, 0, 2)).transpose(1, 0, 2),
-    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape),
-}
-
-
 @pytest.mark.parametrize("layouts", list(itertools.product(LAYOUTS, LAYOUTS)), ids=str)
 def test_operands_of_any_strides_are_right(layouts: tuple[str, str]) -> None:
     """Each layout with each other one, and with an output of the second one where it can be written."""
@@ -285,67 +150,6 @@ def test_arrays_in_fortran_order_take_one_pass(launcher: HostLauncher) -> None:
     result = kernels.vectorized_multiply(a, a)
     assert result.flags.f_contiguous
     assert launcher.launched == ["multiply_f64"]
-
-
-# ---- copies and fills ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["i1", "f2", "f4", "f8", "c16", "S3", "V12"])
-@pytest.mark.parametrize("layouts", list(itertools.product(LAYOUTS, LAYOUTS)), ids=str)
-def test_a_copy_between_any_two_layouts_is_exact(dtype: str, layouts: tuple[str, str]) -> None:
-    """For every size of element, odd ones too; compared byte by byte."""
-    shape = (4, 9, 70)
-    raw = np.random.default_rng(3).integers(0, 255, (*shape, np.dtype(dtype).itemsize), "u1")
-    source = LAYOUTS[layouts[0]](raw.view(dtype)[..., 0])
-    out = LAYOUTS[layouts[1]](np.zeros(shape, dtype))
-    if layouts[1] != "broadcast":
-        kernels.vectorized_copy(source, out)
-        assert out.tobytes() == source.tobytes()
-    assert kernels.vectorized_copy(source).tobytes() == source.tobytes()
-
-
-@pytest.mark.parametrize(("source_offset", "target_offset"), list(itertools.product((0, 1, 2, 4, 8), repeat=2)))
-def test_bytes_are_copied_from_any_phase_to_any_other(source_offset: int, target_offset: int) -> None:
-    """In the widest unit that both are aligned to."""
-    source = Buffer(np.random.default_rng(0).integers(0, 255, 5003, "u1"), source_offset)
-    target = Buffer(np.zeros(5003, "u1"), target_offset)
-    kernels.vectorized_copy(source.array, target.array)
-    assert (source.array == target.array).all()
-    assert target.is_intact()
-
-
-def test_rows_are_copied_in_the_widest_unit_that_strides_allow(launcher: HostLauncher) -> None:
-    """A column block of a matrix: 16 bytes where everything is a multiple of 16, fewer else; a transposition goes by elements."""
-    memory = Buffer(np.zeros((40, 1024), "f4")).array
-    for columns, kernel in ((slice(0, 512), "copy_rows_16"), (slice(2, 514), "copy_rows_8"), (slice(1, 512), "copy_rows_4")):
-        launcher.launched.clear()
-        kernels.vectorized_copy(memory[:, columns], Buffer(memory[:, columns].copy()).array)
-        assert launcher.launched == [kernel]
-    launcher.launched.clear()
-    kernels.vectorized_copy(memory.T)
-    assert launcher.launched == ["copy_elements_4"]
-
-
-def test_a_copy_upon_itself_acts_as_if_it_were_read_first() -> None:
-    """Reversing in place, through a view with negative strides."""
-    a = np.arange(1000, dtype="f8")
-    kernels.vectorized_copy(a[::-1], a)
-    assert (a == np.arange(1000)[::-1]).all()
-
-
-@pytest.mark.parametrize("dtype", ["?", "i1", "f2", "f4", "f8", "c16", "S3"])
-@pytest.mark.parametrize("offset", [0, 1, 5])
-def test_fill_sets_every_element_and_nothing_else(dtype: str, offset: int) -> None:
-    """At any alignment of the element, for sizes that divide a pattern's 16 bytes and for one that doesn't."""
-    value: Any = b"abc" if dtype == "S3" else np.float64(1.5).astype(dtype)
-    target = Buffer(np.zeros(1001, dtype), offset * np.dtype(dtype).itemsize)
-    kernels.vectorized_fill(target.array, value)
-    assert (target.array == value).all()
-    assert target.is_intact()
-    every_other = np.zeros((20, 30), dtype)
-    kernels.vectorized_fill(every_other[::2, 1::3], value)
-    assert (every_other[::2, 1::3] == value).all()
-    assert np.count_nonzero(every_other) == 100
 
 
 # ---- reductions ------------------------------------------------------------------------------------------------------------------
@@ -403,49 +207,6 @@ def test_reductions_of_strided_arrays_are_right() -> None:
     assert kernels.vectorized_sum(x) == x.sum()
     y = np.arange(100.0).reshape(10, 10).T[:3, :4]
     assert kernels.vectorized_dot(x, y) == (x * y).sum()
-
-
-# ---- patterns and guards ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pattern", [b"\x5a", b"ab", b"abcd", b"abcdefgh", b"0123456789abcdef"])
-@pytest.mark.parametrize("offset", [0, 1, 7, 8, 13])
-@pytest.mark.parametrize("nbytes", [0, 1, 15, 16, 40, 4099])
-def test_a_pattern_is_written_from_the_address_on_and_found_again(pattern: bytes, offset: int, nbytes: int) -> None:
-    """Wherever the region starts and ends; the byte that was changed is the one that is reported."""
-    region = Buffer(np.zeros(nbytes, "u1"), offset)
-    address = region.array.ctypes.data
-    kernels.fill_pattern(address, nbytes, pattern)
-    assert region.array.tobytes() == (pattern * nbytes)[:nbytes]
-    assert region.is_intact()
-    assert kernels.check_pattern(address, nbytes, pattern) is None
-    for place in sorted({0, nbytes // 2, nbytes - 1} & set(range(nbytes))):
-        region.array[place:] ^= 1
-        assert kernels.check_pattern(address, nbytes, pattern) == place
-        region.array[place:] ^= 1
-
-
-def test_poison_is_a_nan_in_every_type() -> None:
-    """A program that computes with freed memory gets NaN."""
-    memory = np.zeros(64, "u1")
-    kernels.fill_pattern(memory.ctypes.data, memory.nbytes)
-    assert all(np.isnan(memory.view(dtype)).all() for dtype in FLOATS)
-    assert np.isnan((memory.view("u2").astype("u4") << 16).view("f4")).all()  # bfloat16
-
-
-def test_guard_regions_are_set_and_checked_all_at_once() -> None:
-    """More regions than blocks, of different sizes, one empty; each overwritten one is reported with its first byte."""
-    memory = np.zeros(100 * 64, "u1")
-    regions = [(memory.ctypes.data + 64 * i + i % 5, (7 * i) % 50) for i in range(100)]
-    kernels.set_guards(regions)
-    assert kernels.check_guards(regions) == [None] * 100
-    memory[64 * 3 + 3 + 20 :][:1] ^= 255
-    memory[64 * 99 + 4 :][:40] ^= 255
-    found = kernels.check_guards(regions)
-    assert (found[3], found[99]) == (20, 0)
-    assert found[:3] + found[4:99] == [None] * 98
-    kernels.set_guards([])
-    assert kernels.check_guards([]) == []
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------------------

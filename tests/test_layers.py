@@ -27,7 +27,7 @@ PYTHON_LAYERS = (
     ("simd",),
     ("_simd_general",),
     ("_hook", "_creation", "_allocation", "kernels"),
-    ("_tensor", "_cupy_hook", "_kernel_copies"),
+    ("_tensor", "_cupy_hook", "_kernel_copies", "_kernel_expression", "_kernel_maps"),
     ("_pickling", "_reductions"),
     ("_compute",),
     ("_device_compute",),
@@ -41,8 +41,8 @@ PYTHON_LAYERS = (
     ("_callbacks", "_upstream"),
     ("_lib",),
     ("_cupy",),
-    ("_errors", "_gpus", "_host"),
-    ("_cuda_driver", "_import_hook", "_kernel_operands", "_machine", "_nvml", "_registry", "_sheets", "_streams"),
+    ("_errors", "_gpus", "_host", "_kernel_operands"),
+    ("_cuda_driver", "_import_hook", "_machine", "_nvml", "_registry", "_sheets", "_streams"),
     ("_units",),
 )
 COMPILED = "_core"  # imported by _lib alone
