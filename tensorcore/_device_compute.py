@@ -87,7 +87,7 @@ def find_counterpart(function: Any) -> Any:
         return _find_method(owner, function.__name__)
     if getattr(function, "__objclass__", None) is np.ndarray:  # np.ndarray.reshape
         return lambda array, *args, **kwargs: getattr(array, function.__name__)(*args, **kwargs)
-    if getattr(function, "__module__", "") == "_operator":
+    if getattr(function, "__module__", "") in ("_operator", "tensorcore.kernels"):  # which take CuPy's arrays as they are
         return function
     module, name = _standard_names().get(id(function), (None, getattr(function, "__name__", "")))
     for candidate in (module,) if module else _modules_like(function):

@@ -71,7 +71,7 @@ class Interfaces(Described):
             raise TypeError("an array with a mask can't be a tensor: give its data alone")
         ptr, read_only = interface["data"]
         shape = tuple(interface["shape"])
-        dtype = np.dtype(interface["descr"] if interface["typestr"][1] == "V" and interface.get("descr") else interface["typestr"])
+        dtype = array.dtype if _cupy.is_array(array) else _dtype_of(interface)  # the interface can't name bfloat16
         index, upstream = _place_of(ptr, array)
         found = wrap_device(array, index, upstream, (ptr, shape, dtype, interface.get("strides")), read_only=read_only)
         _wait_for(upstream, interface.get("stream"))
@@ -114,6 +114,12 @@ def _place_of(ptr: int, array: Any) -> tuple[int, Upstream]:
         return owner.device.index, owner.upstream
     index = array.device.id if _cupy.is_array(array) else _index_of(ptr)
     return index, current_pool(Device("cuda", index)).upstream
+
+
+def _dtype_of(interface: dict[str, Any]) -> np.dtype[Any]:
+    has_fields = interface["typestr"][1] == "V" and interface.get("descr")
+    dtype: np.dtype[Any] = np.dtype(interface["descr"] if has_fields else interface["typestr"])
+    return dtype
 
 
 def _index_of(ptr: int) -> int:

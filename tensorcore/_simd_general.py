@@ -14,14 +14,13 @@ import numpy as np
 from ._allocation import PooledAllocation
 from ._errors import DeviceMismatchError
 from ._lib import ffi, lib, pointer
-from ._simd_expression import ADD, DIVIDE, FMA, MULTIPLY, NEGATE, SUBTRACT
+from ._simd_expression import ADD, DIVIDE, FMA, MULTIPLY, NEGATE, SUBTRACT, compile_expression
 from ._tensor import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ._pool import MemoryPool
-    from ._simd_expression import Program
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -104,11 +103,12 @@ def vectorized_fill(out: Any, value: Any) -> Any:
     return out
 
 
-def evaluate(program: Program, operands: Mapping[str, Any], out: Any = None) -> Any:
-    """Return what the program computes, one operation after the other."""
+def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
+    """Return what an expression computes, one operation after the other."""
+    program = compile_expression(expression)
     results: list[Any] = []
     for number, (operation, where) in enumerate(program.steps):
-        inputs = [results[x[0]] if isinstance(x, tuple) else operands[x] if isinstance(x, str) else x for x in where]
+        inputs = [results[x[0]] if isinstance(x, tuple) else arrays[x] if isinstance(x, str) else x for x in where]
         target = out if number == len(program.steps) - 1 else None
         ufunc = _UFUNCS.get(operation)
         results.append(_by_ufunc(ufunc, inputs, target) if ufunc is not None else vectorized_copy(inputs[0], target))

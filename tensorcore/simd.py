@@ -24,10 +24,10 @@ import os
 import warnings
 from typing import Any, SupportsFloat, SupportsIndex
 
+from . import _simd_device as _device
 from . import _simd_expression as _expression
 from . import _simd_general as _host
-from . import kernels
-from ._errors import DeviceUnavailableError, TensorCoreWarning
+from ._errors import TensorCoreWarning
 from ._lib import ffi, lib, native
 from ._tensor import Tensor
 
@@ -63,7 +63,7 @@ _SUM, _DOT, _MIN, _MAX = (int(x) for x in (lib.TC_SIMD_SUM, lib.TC_SIMD_DOT, lib
 
 def _module_for(*operands: Any) -> Any:
     """Return the module whose functions of the same names work on the operands' device: the one place that asks for it."""
-    return kernels if any(hasattr(operand, "__cuda_array_interface__") for operand in operands) else _host
+    return _device if any(map(_device.is_on_device, operands)) else _host
 
 
 # ---- element by element ---------------------------------------------------------------------------------------------------------
@@ -184,21 +184,10 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     [0.0, 1.75, 7.5]
     """
     program = _expression.compile_expression(expression)
-    if len(arrays) != len(program.names) or not all(name in arrays for name in program.names):
-        _refuse_names(expression, program.names, arrays)
+    program.require_operands(arrays)
     inputs = [arrays[name] for name in program.names]
     done = _call(Tensor, out, program.code, *inputs, *program.numbers) if program.code is not None else None
-    if done is not None:
-        return done
-    if _module_for(*inputs, out) is not _host:
-        raise DeviceUnavailableError("evaluate computes on the CPU, an operand is on a GPU: write the expression with operators")
-    return _host.evaluate(program, arrays, out)
-
-
-def _refuse_names(expression: str, names: tuple[str, ...], arrays: dict[str, Any]) -> None:
-    missing, unused = [name for name in names if name not in arrays], [name for name in arrays if name not in names]
-    what = f"no array for {', '.join(missing)}" if missing else f"{', '.join(unused)}, which it does not name"
-    raise TypeError(f"expression {expression!r} was given {what}: pass each name's array by keyword")
+    return _module_for(*inputs, out).evaluate(expression, out=out, **arrays) if done is None else done
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------------------

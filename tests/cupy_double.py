@@ -1,7 +1,7 @@
 """CupyDouble: the parts of CuPy that TensorCore computes with, over the RuntimeDouble's memory and with NumPy's arithmetic.
 
 Every array that a function makes asks the current allocator for its memory, as CuPy's do, so that a test sees where results lie.
-What it can't show: that CuPy has a function, or how it computes.
+Kernels run on the CPU (host_launcher.py). What it can't show: that CuPy has a function, or how it computes.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat.numpy as standard
 import numpy as np
+from host_launcher import launch_on_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +58,10 @@ class Array(np.ndarray[Any, np.dtype[Any]]):
     def device(self) -> Any:
         return SimpleNamespace(id=self.memory.device)
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self.__array_interface__, "stream": 1}
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return double.carry_out(getattr(ufunc, method), *inputs, **kwargs)
 
@@ -67,10 +72,43 @@ class Array(np.ndarray[Any, np.dtype[Any]]):
         return double.carry_out(np.ndarray.astype, self, *args, **kwargs)
 
 
+class Device:
+    """A GPU of two multiprocessors; the current one inside the with-block."""
+
+    attributes: ClassVar[dict[str, int]] = {"MultiProcessorCount": 2, "MaxThreadsPerMultiProcessor": 512}
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def __enter__(self) -> None:
+        self._before = double.runtime.getDevice()
+        double.runtime.setDevice(self._index)
+
+    def __exit__(self, *error: object) -> None:
+        double.runtime.setDevice(self._before)
+
+
+class RawModule:
+    """Kernels, compiled for the CPU."""
+
+    def __init__(self, code: str, options: tuple[str, ...]) -> None:
+        self._code = code
+        double.compiled.append((code, options))
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        def launch(grid: tuple[int], _block: tuple[int], arguments: tuple[Any, ...]) -> None:
+            double.runtime.run()
+            double.launched.append((name, double.runtime.getDevice()))
+            launch_on_host(self._code, name, grid[0], arguments)
+
+        return launch
+
+
 class CupyDouble(ModuleType):
     """The module `cupy`; `compat` is `array_api_compat.cupy`."""
 
     ndarray = Array
+    RawModule = RawModule
 
     def __init__(self, runtime: RuntimeDouble) -> None:
         super().__init__("cupy")
@@ -81,7 +119,10 @@ class CupyDouble(ModuleType):
             MemoryPointer=MemoryPointer,
             using_allocator=self.using_allocator,
             runtime=SimpleNamespace(is_hip=False),
+            Device=Device,
         )
+        self.compiled: list[tuple[str, tuple[str, ...]]] = []
+        self.launched: list[tuple[str, int]] = []
         self.compat = ModuleType("array_api_compat.cupy")
         self.compat.__getattr__ = lambda name: self.find(standard, name)  # type: ignore[method-assign]
 
@@ -136,7 +177,8 @@ class CupyDouble(ModuleType):
                 view.memory = operand.memory
                 return view
         assert self.allocator is not None, "an array was made outside a computation"
-        made = Array(found.shape, found.dtype, self.allocator(found.nbytes), None)
+        strides = found.strides if found.flags.f_contiguous else None
+        made = Array(found.shape, found.dtype, self.allocator(found.nbytes), strides)
         made.view(np.ndarray)[...] = found
         return made
 

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import gc
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import cupy_double
 import numpy as np
 import pytest
-from runtime_double import RuntimeDouble, StreamDouble
 
 import tensorcore as tc
-from tensorcore import _cuda, _cupy, _device_compute
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tensorcore import _device_compute
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[tc.MemoryPool]:
+def pool(gpu_double: tc.MemoryPool) -> tc.MemoryPool:
     """The global pool of a GPU whose memory is the host's; no block is left in it."""
-    runtime, default = RuntimeDouble(), StreamDouble(0)
-    cupy = cupy_double.CupyDouble(runtime)
-    monkeypatch.setattr(cupy_double, "double", cupy)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", cupy.compat)
-    monkeypatch.setattr(_cupy, "runtime", lambda: runtime)
-    monkeypatch.setattr(_cupy, "current_stream", lambda index: lambda: default)  # noqa: ARG005 - the same on each device
-    _cuda._find_upstream.cache_clear()
-    pool = tc.get_global_memory_pool("cuda:0")
-    yield pool
-    gc.collect()
-    runtime.run()
-    left = pool.total_allocated
-    pool.check()
-    pool.close()
-    tc.get_global_memory_pool("cpu").check()
-    assert left == 0
-    _cuda._find_upstream.cache_clear()
+    return gpu_double
 
 
 OPERATIONS: list[Any] = [

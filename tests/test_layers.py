@@ -25,7 +25,7 @@ PYTHON_LAYERS = (
     ("_creation_like", "_data_types", "_elementwise", "_elementwise_pairs", "_manipulation", "_reducing", "fft", "linalg"),
     ("_api",),
     ("simd",),
-    ("_simd_general",),
+    ("_simd_device", "_simd_general"),
     ("_hook", "_creation", "_allocation", "kernels"),
     ("_tensor", "_cupy_hook", "_kernel_copies", "_kernel_expression", "_kernel_maps"),
     ("_pickling", "_reductions"),

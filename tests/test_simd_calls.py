@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import array
+import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,48 +129,13 @@ def test_masked_arrays_and_shapes_that_do_not_fit_are_refused() -> None:
         simd.vectorized_fma(np.ones(3), np.ones(4), 1)
 
 
-class OnDevice:
-    """What the functions know a GPU's array by."""
-
-    __cuda_array_interface__: ClassVar[dict[str, Any]] = {}
-
-
-def test_arrays_on_a_gpu_go_to_the_kernels_of_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with the arguments that it was given."""
-    x = OnDevice()
-    calls: dict[str, tuple[Any, ...]] = {
-        "vectorized_add": (x, x, None),
-        "vectorized_subtract": (x, x, x),
-        "vectorized_multiply": (x, x, None),
-        "vectorized_divide": (x, x, None),
-        "vectorized_fma": (x, x, x, None),
-        "vectorized_scale": (2.0, x, None),
-        "vectorized_axpy": (2.0, x, x, x),
-        "vectorized_copy": (x, None),
-        "vectorized_fill": (x, 1.0),
-        "vectorized_sum": (x,),
-        "vectorized_dot": (x, x),
-        "vectorized_min": (x,),
-        "vectorized_max": (x,),
-    }
-    assert set(calls) == {name for name in simd.__all__ if name.startswith("vectorized_")}
-    for name, arguments in calls.items():
-        monkeypatch.setattr(kernels, name, lambda *given, name=name: (name, *given))
-        assert getattr(simd, name)(*arguments) == (name, *arguments)
-
-
 @pytest.mark.parametrize("function", [simd.vectorized_sum, simd.vectorized_copy, lambda x: simd.vectorized_add(np.ones(3), x)])
-def test_a_tensor_that_the_cpu_can_not_read_is_refused_with_the_fix(function: Callable[[Any], Any]) -> None:
+def test_a_tensor_on_a_fake_device_is_refused(function: Callable[[Any], Any]) -> None:
     with (
         tc.MemoryPool(device="cuda", upstream="fake") as pool,
-        pytest.raises((tc.DeviceMismatchError, tc.DeviceUnavailableError), match=r"to\('cpu'\)|CuPy|cupy"),
+        pytest.raises(tc.DeviceUnavailableError, match="a fake device holds no data"),
     ):
         function(tc.Tensor((3,), pool=pool))
-
-
-def test_an_expression_over_arrays_on_a_gpu_is_refused_with_the_fix() -> None:
-    with pytest.raises(tc.DeviceUnavailableError, match="write the expression with operators"):
-        simd.evaluate("a + 1", a=OnDevice())
 
 
 @pytest.mark.filterwarnings("error")
@@ -202,11 +168,14 @@ def test_without_numpys_known_layout_the_general_way_gives_the_same(monkeypatch:
     assert [bits(call()) for call in calls] == quick
 
 
-def test_every_public_function_has_a_general_way() -> None:
-    """So that what is dispatched by device has the same names in both modules."""
+def test_every_public_function_has_a_general_way_and_one_on_a_gpu() -> None:
+    """So that what is dispatched by device has the same names and arguments in both modules."""
     for name in simd.__all__:
         if name.startswith("vectorized_") or name == "evaluate":
-            assert callable(getattr(_simd_general, name))
+            expected = list(inspect.signature(getattr(simd, name)).parameters.values())
+            for module in (_simd_general, kernels):
+                found = list(inspect.signature(getattr(module, name)).parameters.values())
+                assert [(x.name, x.kind, x.default) for x in found] == [(x.name, x.kind, x.default) for x in expected]
 
 
 def test_the_quick_way_checks_its_own_arguments() -> None:
