@@ -1,4 +1,4 @@
-"""Array operations on the GPU by the kernels of cuda/: ``vectorized_add`` and its family, fill, copy, reductions, guard regions.
+"""Array operations on the GPU by the kernels of cuda/: ``vectorized_add`` and its family, ``evaluate``, copies, reductions, guards.
 
     from tensorcore import kernels
 
@@ -6,11 +6,13 @@
 
 Elements are float16, bfloat16 (the dtype of the package ml_dtypes), float32 or float64; shapes and dtypes are equal, nothing is
 broadcast or cast. Any strides are right; dense arrays of one order are fast (one pass at the memory's speed). An `out` that
-overlaps an input acts as if the inputs had been read first. Calls go to CuPy's current stream and wait for nothing, but those that
-return figures of the host (`check_pattern`, `check_guards`).
+overlaps an input acts as if the inputs had been read first. New arrays are CuPy's, from its current allocator; `tensorcore.simd`
+has the same functions with tensors from a pool. Calls go to CuPy's current stream and wait for nothing, but those that return
+figures of the host (`check_pattern`, `check_guards`).
 
 Every function raises `DeviceUnavailableError` where no GPU is usable, TypeError for an array that is not in device memory or whose
-dtype has no kernel, and ValueError where shapes, dtypes or devices differ or an element lies unaligned.
+dtype has no kernel, ValueError where shapes or dtypes differ or an element lies unaligned, and `DeviceMismatchError`, which is one
+too, where devices differ.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ POISON = b"\xfb\xff"
 GUARD = b"\xa5\x5a\xc3\x3c\x96\x69\xf0\x0f"
 """What guard regions hold."""
 
+_WITH_A_NUMBER = {"add": "a + b", "subtract": "a - b", "multiply": "a * b", "divide": "a / b"}
 _INTACT = (1 << 64) - 1
 _MOST_PARTIAL_RESULTS = 1024  # one block joins them
 
@@ -69,22 +72,22 @@ _MOST_PARTIAL_RESULTS = 1024  # one block joins them
 
 
 def vectorized_add(a: Any, b: Any, out: Any = None) -> Any:
-    """Return a + b, in `out` where it is given, else in a new array."""
+    """Return a + b, in `out` where it is given, else in a new array; one of them may be a Python number."""
     return _map("add", (a, b), out)
 
 
 def vectorized_subtract(a: Any, b: Any, out: Any = None) -> Any:
-    """Return a - b, in `out` where it is given, else in a new array."""
+    """Return a - b, all else as for `vectorized_add`."""
     return _map("subtract", (a, b), out)
 
 
 def vectorized_multiply(a: Any, b: Any, out: Any = None) -> Any:
-    """Return a * b, in `out` where it is given, else in a new array."""
+    """Return a * b, all else as for `vectorized_add`."""
     return _map("multiply", (a, b), out)
 
 
 def vectorized_divide(a: Any, b: Any, out: Any = None) -> Any:
-    """Return a / b, in `out` where it is given, else in a new array."""
+    """Return a / b, all else as for `vectorized_add`."""
     return _map("divide", (a, b), out)
 
 
@@ -132,7 +135,9 @@ def vectorized_fill(out: Any, value: Any) -> Any:
 
 
 def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
-    """Return what an expression computes, in one pass, with the bits that NumPy gives for it; all else as for `vectorized_add`.
+    """Return what an expression computes, in one pass: each operation is rounded as NumPy's.
+
+    NVRTC makes a kernel at its first use, one for each structure, dtype and device: other names and numbers take the same one.
 
     Parameters
     ----------
@@ -141,7 +146,7 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     out
         Where to write; None: a new array.
     **arrays
-        The array or Python number of each name: 32 arrays at most, and one at least.
+        The array or Python number of each name: 1 to 32 arrays. Numbers are rounded to the dtype of the arrays.
 
     Raises
     ------
@@ -156,6 +161,8 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
 
 
 def _map(name: str, inputs: tuple[Any, ...], out: Any, alpha: SupportsFloat | None = None) -> Any:
+    if name in _WITH_A_NUMBER and any(type(x) in (int, float) for x in inputs):
+        return evaluate(_WITH_A_NUMBER[name], out=out, a=inputs[0], b=inputs[1])
     launcher = find_launcher()
 
     def launch(operands: list[Operand], result: Operand, suffix: str) -> None:

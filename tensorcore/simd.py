@@ -13,7 +13,9 @@ larger than half of it. Everything else (strides, broadcasting, mixed and other 
 
 Results of + - * / have NumPy's bits; integers wrap. `out` may be an input or overlap one: the result is as if all inputs had been
 read first. Without `out` the result is a new `Tensor` in the pool of the first tensor or allocation, else in the global pool.
-On a GPU the `vectorized_` functions are those of `tensorcore.kernels`, with their narrower rules and CuPy arrays as new results.
+On a GPU the work is that of `tensorcore.kernels`, with its narrower rules: one shape and one dtype, of float16, bfloat16, float32
+and float64. A reduction too gives a tensor there, of no dimensions: a number of the host would have to wait for the stream.
+Operands on several devices raise `DeviceMismatchError`.
 Floating-point errors (a division by zero, an overflow) give infinities and NaN and no warning. The GIL is released from 128 KiB on.
 """
 
@@ -167,7 +169,8 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     Returns
     -------
     Tensor or whatever `out` is
-        The bits that NumPy gives for the expression. Operands that don't take the quick way are computed in a pass per operation.
+        The bits that NumPy gives for the expression. Operands that don't take the quick way are computed in a pass per operation;
+        on a GPU all take one pass, by a kernel that is made at the first use of an expression.
 
     Raises
     ------
@@ -194,11 +197,11 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
 
 
 def vectorized_sum(x: Any) -> Any:
-    """Return the sum of all elements as a NumPy scalar: of the dtype, for integers int64.
+    """Return the sum of all elements as a NumPy scalar: of the dtype, for integers int64; on a GPU as a tensor of no dimensions.
 
     Floating-point sums carry what each addition lost, so that the error is about that of rounding the exact sum once (NumPy's grows
     with the length). They have the same bits on every instruction set and any number of threads, not always those of NumPy. A sum
-    that overflows on the way is infinite or NaN.
+    that overflows on the way is infinite or NaN. On a GPU float32 and float64 are added up in float64, 16-bit elements in float32.
     """
     done = _reduce(_SUM, x, None)
     return _module_for(x).vectorized_sum(x) if done is None else done
@@ -214,7 +217,7 @@ def vectorized_dot(x: Any, y: Any) -> Any:
 
 
 def vectorized_min(x: Any) -> Any:
-    """Return the least element as a NumPy scalar, NaN where there is one; which of -0.0 and 0.0 is left open.
+    """Return the least element as a NumPy scalar (on a GPU a tensor), NaN where there is one; which of -0.0 and 0.0 is left open.
 
     ValueError where there is no element.
     """

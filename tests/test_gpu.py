@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tensorcore as tc
+from tensorcore import simd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +184,39 @@ def test_memory_is_shared_with_cupy(cupy: Any) -> None:
     source = cupy.arange(12.0).reshape(3, 4).T
     for tensor in (tc.Tensor.from_cupy(source), tc.from_dlpack(source), tc.asarray(source)):
         assert (tensor.ptr, tensor.tolist()) == (source.data.ptr, source.tolist())
+
+
+def test_kernels_called_through_simd_compute_into_the_pool(cupy: Any, gpu: tc.MemoryPool) -> None:
+    """Results are tensors there, reductions too; on the current stream, and right when it is waited for."""
+    model = np.random.default_rng(1).random((300, 401), dtype="f4")
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        x = tc.asarray(model, device="cuda")
+        results = [
+            simd.evaluate("x*x + 2*x - x/3", x=x),
+            simd.vectorized_add(x, x[::-1]),
+            simd.vectorized_multiply(x, 2.5),
+            simd.vectorized_copy(x.T),
+            simd.vectorized_max(x),
+            simd.vectorized_sum(x.cupy()),
+        ]
+        stream.synchronize()
+        third, two = np.float32(3), np.float32(2)
+        expected = [model * model + two * model - model / third, model + model[::-1], model * np.float32(2.5), model.T, model.max()]
+        for result, wanted in zip(results, [*expected, model.sum(dtype="f8").astype("f4")], strict=True):
+            assert (type(result), result.pool) == (tc.Tensor, gpu)
+            np.testing.assert_array_equal(result.cpu().numpy(), wanted)
+        out = tc.zeros_like(x)
+        assert simd.evaluate("x*x", x=x, out=out) is out
+        with pytest.raises(tc.DeviceMismatchError):
+            simd.evaluate("x*y", x=x, y=tc.asarray(model))
+        del x, out, result, results
+
+
+def test_an_expression_runs_on_every_card(cupy: Any) -> None:
+    """A kernel for each of them, whichever is the current one."""
+    for index in range(cupy.cuda.runtime.getDeviceCount()):
+        x = tc.asarray(np.arange(5.0), device=f"cuda:{index}")
+        assert simd.evaluate("x*x + 1", x=x).tolist() == [1.0, 2.0, 5.0, 10.0, 17.0]
 
 
 def test_a_copy_between_cards_arrives(cupy: Any) -> None:

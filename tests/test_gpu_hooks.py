@@ -122,6 +122,21 @@ def test_kernels_give_numpys_bits(cupy: Any, dtype: str, n: int, offset: int) ->
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_kernel_of_an_expression_gives_numpys_bits(cupy: Any, dtype: str, offset: int) -> None:
+    """The hardware rounds each operation and fuses none."""
+    x, y = (np.random.default_rng(seed).standard_normal(100_003).astype(dtype)[offset:] for seed in (1, 2))
+    a, b = (cupy.asarray(np.concatenate([z[:1]] * offset + [z]))[offset:] for z in (x, y))
+    assert (a.data.ptr % 16 != 0) == bool(offset)
+    for text in ("a*b + a*a - b", "-(a - b)/(b*b + 1) + 0.1*a", "a*k"):
+        names = {"a": a, "b": b} if "b" in text else {"a": a, "k": 3}
+        found = cupy.asnumpy(kernels.evaluate(text, **names))
+        assert (found == eval(text, {"a": x, "b": y, "k": 3})).all()
+    kernels.evaluate("x*2 - y", x=a[1:], y=a[:-1], out=a[1:])
+    assert (cupy.asnumpy(a[1:]) == x[1:] * 2 - x[:-1]).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_kernel_reductions_and_copies_are_right(cupy: Any, dtype: str) -> None:
     """Sums of small integers are exact; strided and transposed copies too."""
     x = np.random.default_rng(0).integers(-3, 4, (301, 517)).astype(dtype)

@@ -115,6 +115,17 @@ def test_bfloat16_computes_in_float32_and_rounds_to_even(name: str) -> None:
     assert (found == bfloat(reference(x, y))).all()
 
 
+@pytest.mark.parametrize("name", BINARY)
+def test_a_python_number_is_an_operand_on_either_side(name: str) -> None:
+    """Rounded to the dtype; an array's number is not one."""
+    function, reference = BINARY[name]
+    x = np.random.default_rng(0).random(33).astype("f4")
+    assert same(function(x, 0.1), reference(x, np.float32(0.1)))
+    assert same(function(3, x), reference(np.float32(3), x))
+    with pytest.raises(TypeError, match="float64 is not in device memory"):
+        function(x, np.float64(3))
+
+
 def test_an_output_may_be_an_input() -> None:
     """In place, on either side."""
     a, b = np.arange(100, dtype="f4"), np.ones(100, "f4")

@@ -171,6 +171,7 @@ def _kernels(rounds: int, quick: bool) -> Section:
             "vectorized_copy": (partial(kernels.vectorized_copy, a, out), 2),
             "vectorized_fill": (partial(kernels.vectorized_fill, out, 1), 1),
             "vectorized_sum": (partial(kernels.vectorized_sum, a), 1),
+            "evaluate a*b + c/2": (partial(kernels.evaluate, "a*b + c/2", out=out, a=a, b=b, c=c), 4),
         }
         for _ in range(rounds):
             plain = partial(out.data.copy_from_device_async, a.data, nbytes, cupy.cuda.get_current_stream())
