@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import kernels
 from ._allocation import PooledAllocation
 from ._compute import call
+from ._lib import native
 from ._tensor import Tensor
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def _call(function: Callable[..., Any], /, *operands: Any, **named: Any) -> Any:
 def _as_tensor(operand: Any, model: Any) -> Any:
     """Return an operand with its memory as a tensor, an allocation like `model`; what is not in device memory as it is."""
     if isinstance(operand, PooledAllocation):
-        array = operand.array() if model is None else operand.array(model.dtype, model.shape)
-        return Tensor.from_cupy(array) if is_on_device(operand) else array
+        return _over_block(operand, Tensor.from_cupy(model) if model is not None else None)
     return operand if isinstance(operand, Tensor) or not is_on_device(operand) else Tensor.from_cupy(operand)
+
+
+def _over_block(block: PooledAllocation, model: Tensor | None) -> Any:
+    """Return the start of a block as a tensor of its pool; its bytes where there is no model, an array where it is on the CPU."""
+    array = block.array() if model is None else block.array(model.dtype, model.shape)
+    return native.holder(Tensor, Tensor.from_cupy(array)._array, block.pool) if is_on_device(block) else array

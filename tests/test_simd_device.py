@@ -118,8 +118,12 @@ def test_an_output_is_returned_as_it_was_given() -> None:
 
 
 def test_allocations_on_the_device_are_arrays_like_the_others(pool: tc.MemoryPool) -> None:
-    """Of the shape and dtype of the first array."""
+    """Of the shape and dtype of the first array; a pool to take the result from, too."""
     x = there(X)
+    with tc.MemoryPool(device="cuda:0") as own, tc.PooledAllocation(X.nbytes, pool=own) as block:
+        result = simd.vectorized_add(x.cupy(), block)
+        assert result.pool is own
+        del result
     with tc.PooledAllocation(X.nbytes, pool=pool) as block:
         assert simd.vectorized_add(x, x, out=block) is block
         assert simd.evaluate("x - block", x=x, block=block).tolist() == (-X).tolist()
