@@ -38,6 +38,7 @@ _AIMS = {  # by the columns compared: the least ratio by the row's label, or by 
     ("limit", "simd"): {"64 MB, 1 thread": 0.95, "64 MB, 2 threads": 0.95},
     ("np.add(out)", "simd"): {"8 KB, 1 thread": 1.0, "800 KB, 1 thread": 1.0, "64 MB, 1 thread": 1.25, "64 MB, 2 threads": 1.5},
     ("a + b", "simd"): {"64 MB, 1 thread": 2.0, "64 MB, 2 threads": 2.0},
+    ("a + b", "of tensors"): {"8 KB, 1 thread": 1.0, "800 KB, 1 thread": 1.0, "64 MB, 1 thread": 2.0, "64 MB, 2 threads": 2.0},
     ("numpy", "evaluate"): {"64 MB, 1 thread": 2.0, "64 MB, 2 threads": 2.0},
     ("numexpr", "evaluate"): {"64 MB, 1 thread": 1.0, "64 MB, 2 threads": 1.0},
 }
@@ -48,11 +49,13 @@ def bench_simd(rounds: int, quick: bool) -> list[Section]:
     limit = _load_limit()
     numexpr = import_module("numexpr") if find_spec("numexpr") is not None else None
     most = simd.get_num_threads()
-    add = Section("simd add", "c = a + b, float64, bytes of each array", ["limit", "simd", "np.add(out)", "a + b"])
+    add = Section("simd add", "c = a + b, float64, bytes of each array", ["limit", "simd", "np.add(out)", "a + b", "of tensors"])
     fused = Section(
         "simd fused", f"{_EXPRESSION}, float64, bytes of each array", ["numpy", *["numexpr"] * bool(numexpr), "evaluate"]
     )
-    others = Section("simd others", "other operations, float64, one thread", ["numpy", "simd"], ratio=("numpy", "simd"))
+    others = Section(
+        "simd others", "other operations, float64, one thread", ["numpy", "simd", "of tensors"], ratio=("numpy", "simd")
+    )
     steps_of_a_round = [(label, nbytes, threads) for label, nbytes in _SIZES.items() for threads in _thread_counts(nbytes, most)]
     with Steps(rounds * len(steps_of_a_round)) as steps:
         for _ in range(rounds):
@@ -60,11 +63,12 @@ def bench_simd(rounds: int, quick: bool) -> list[Section]:
                 row = f"{label}, {threads} thread{'s' * (threads > 1)}"
                 steps.begin(row)
                 simd.set_num_threads(threads)
-                arrays = _arrays(nbytes)
-                _measure(add.row(row), _add_calls(arrays, limit, threads), quick)
+                tensors = _tensors(nbytes)
+                arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+                _measure(add.row(row), _add_calls(arrays, tensors, limit, threads), quick)
                 _measure(fused.row(row), _fused_calls(arrays, numexpr, threads), quick)
                 if threads == 1 and label in ("8 KB", "800 KB", "64 MB"):
-                    for name, calls in _other_calls(arrays).items():
+                    for name, calls in _other_calls(arrays, tensors).items():
                         _measure(others.row(f"{name}, {label}"), calls, quick)
                 steps.end(row)
     simd.set_num_threads(most)
@@ -80,25 +84,27 @@ def _thread_counts(nbytes: int, most: int) -> list[int]:
     return sorted({1, min(2, most), most}) if nbytes >= _SEVERAL_FROM else [1]
 
 
-def _arrays(nbytes: int) -> dict[str, Any]:
+def _tensors(nbytes: int) -> dict[str, tensorcore.Tensor]:
     """Tensors of the pool: the same memory for everyone, 64-byte aligned and not all at the same offset of a page."""
     random = np.random.default_rng(1)
     tensors = {name: tensorcore.Tensor((nbytes // 8,)) for name in _NAMES}
     for tensor in tensors.values():
         random.random(out=tensor.numpy())
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    return tensors
 
 
 # ---- what is measured -----------------------------------------------------------------------------------------------------------
 
 
-def _add_calls(arrays: dict[str, Any], limit: Any, threads: int) -> dict[str, Call]:
+def _add_calls(arrays: dict[str, Any], tensors: dict[str, tensorcore.Tensor], limit: Any, threads: int) -> dict[str, Call]:
     a, b, out = arrays["a"], arrays["b"], arrays["out"]
+    x, y = tensors["a"], tensors["b"]
     return {
         "limit": _limit_call(limit, arrays, threads),
         "simd": lambda: simd.vectorized_add(a, b, out),
         "np.add(out)": lambda: np.add(a, b, out),
         "a + b": lambda: a + b,
+        "of tensors": lambda: x + y,
     }
 
 
@@ -115,16 +121,26 @@ def _fused_calls(arrays: dict[str, Any], numexpr: Any, threads: int) -> dict[str
     return calls
 
 
-def _other_calls(arrays: dict[str, Any]) -> dict[str, dict[str, Call]]:
+def _other_calls(arrays: dict[str, Any], tensors: dict[str, tensorcore.Tensor]) -> dict[str, dict[str, Call]]:
     a, b, out = arrays["a"], arrays["b"], arrays["out"]
+    x, y = tensors["a"], tensors["b"]
     return {
-        "sum": {"numpy": lambda: a.sum(), "simd": lambda: simd.vectorized_sum(a)},
+        "sum": {"numpy": a.sum, "simd": lambda: simd.vectorized_sum(a), "of tensors": x.sum},
+        "mean": {"numpy": a.mean, "of tensors": x.mean},
         "dot": {"numpy": lambda: a.dot(b), "simd": lambda: simd.vectorized_dot(a, b)},
-        "min": {"numpy": lambda: a.min(), "simd": lambda: simd.vectorized_min(a)},
+        "min": {"numpy": a.min, "simd": lambda: simd.vectorized_min(a), "of tensors": x.min},
         "copy": {"numpy": lambda: np.copyto(out, a), "simd": lambda: simd.vectorized_copy(a, out)},
         "fill": {"numpy": lambda: out.fill(1.5), "simd": lambda: simd.vectorized_fill(out, 1.5)},
-        "divide": {"numpy": lambda: np.true_divide(a, b, out), "simd": lambda: simd.vectorized_divide(a, b, out)},
-        "scale": {"numpy": lambda: np.multiply(a, 1.5, out), "simd": lambda: simd.vectorized_scale(1.5, a, out)},
+        "divide": {
+            "numpy": lambda: np.true_divide(a, b, out),
+            "simd": lambda: simd.vectorized_divide(a, b, out),
+            "of tensors": lambda: x / y,
+        },
+        "scale": {
+            "numpy": lambda: np.multiply(a, 1.5, out),
+            "simd": lambda: simd.vectorized_scale(1.5, a, out),
+            "of tensors": lambda: 1.5 * x,
+        },
     }
 
 
@@ -147,7 +163,10 @@ def _load_limit() -> Any:
 
 
 def _measure(row: Row, calls: dict[str, Call], quick: bool) -> None:
-    """Add to each call's column the median of its turns, which it takes with the others; a turn is one call of a large array."""
+    """Add to each call's column the median of its turns, which it takes with the others; a turn is one call of a large array.
+
+    Each turn begins with another column: a call finds in the cache what the one before it has left there.
+    """
     nbytes = next(nbytes for label, nbytes in _SIZES.items() if label in row.label.split(", "))
     loops = max(1, (_MB if quick else 10 * _MB) // nbytes)
     alone: dict[str, list[float]] = {column: [] for column in calls}
@@ -157,13 +176,18 @@ def _measure(row: Row, calls: dict[str, Call], quick: bool) -> None:
     for turn in range(1 if quick else _MOST_TURNS):
         if turn >= _TURNS and all(len(times) >= _TURNS for times in alone.values()):
             break
-        for column, call in calls.items():
+        for column, call in _rotated(list(calls.items()), turn):
             if len(alone[column]) < _TURNS:
                 before = _wait_for_quiet()
                 seconds = _seconds(call, loops)
                 (alone if before and _nothing_else_runs() else disturbed)[column].append(seconds)
     for column in calls:
         row.add(column, float(np.median(alone[column] if len(alone[column]) >= 3 else alone[column] + disturbed[column])))
+
+
+def _rotated(columns: list[tuple[str, Call]], turn: int) -> list[tuple[str, Call]]:
+    first = turn % len(columns)
+    return columns[first:] + columns[:first]
 
 
 def _wait_for_quiet() -> bool:
