@@ -7,7 +7,7 @@ tuples. Nothing moves between devices unasked. Cost: some microseconds more than
 from __future__ import annotations
 
 from numbers import Number
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from ._pool import MemoryPool
 
+T = TypeVar("T")
+
 tensor_class: type[Described] = Described
 """What a result is where no operand is a tensor; `_tensor` sets it."""
 
@@ -39,24 +41,22 @@ def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     OutOfMemoryError
         The pool of the first tensor could not hold the result.
     """
-    tensors = list(_find_tensors((args, kwargs)))
+    tensors = list(_find((args, kwargs), Described))
     pool = _choose_pool(tensors)
     kind = type(tensors[0]) if tensors else tensor_class
     if pool.upstream.host_memory:
         result = native.run(pool, function, _on_host(args), _on_host(kwargs))
-        return _wrap(result, kind, pool, {id(tensor._array): tensor for tensor in tensors})
+        given: dict[int, Any] = {id(array): array for array in _find((args, kwargs), np.ndarray)}
+        return _wrap(result, kind, pool, given | {id(tensor._array): tensor for tensor in tensors})
     result, operands = call_on_device(pool, function, args, kwargs)
     return _wrap(result, kind, pool, {id(array): tensor for array, tensor in operands})
 
 
-def operate(ufunc: Any, left: Any, right: Any, into: bool = False) -> Any:
+def operate(function: Any, left: Any, right: Any, into: bool = False) -> Any:
     """Return an operator's result, NotImplemented where the other operand shall decide; `into`: in the memory of `left`."""
     if not (_is_operand(left) and _is_operand(right)):
         return NotImplemented
-    if not into:
-        return call(ufunc, (left, right), {})
-    call(ufunc, (left, right), {"out": left})
-    return left
+    return call(function, (left, right), {"out": left} if into else {})
 
 
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -71,24 +71,30 @@ def _is_operand(value: Any) -> bool:
     """Return whether an operand is one that is computed with here."""
     if isinstance(value, Described) or _cupy.is_array(value):
         return True
-    theirs = getattr(type(value), "__array_ufunc__", None)
-    if theirs is not None:
-        return theirs is np.ndarray.__array_ufunc__
-    return isinstance(value, (Number, np.generic, list, tuple))
+    if hasattr(type(value), "__array_ufunc__"):
+        return type(value).__array_ufunc__ is np.ndarray.__array_ufunc__
+    if isinstance(value, (Number, np.generic, list, tuple)):
+        return True
+    if getattr(type(value), "__array_priority__", 0.0) > 0.0:  # NumPy's own
+        return False
+    try:
+        return np.asarray(value).dtype.kind != "O"  # NumPy would make an object of it
+    except Exception:  # whatever its conversion raises
+        return False
 
 
 # ---- operands -------------------------------------------------------------------------------------------------------------------
 
 
-def _find_tensors(value: Any) -> Iterator[Described]:
-    """Return the tensors of an argument: itself, or those in its tuples, lists and dicts."""
-    if isinstance(value, Described):
+def _find(value: Any, kind: type[T]) -> Iterator[T]:
+    """Return the tensors, or arrays, of an argument: itself, or those in its tuples, lists and dicts."""
+    if isinstance(value, kind):
         yield value
     elif isinstance(value, (tuple, list)):
         for part in value:
-            yield from _find_tensors(part)
+            yield from _find(part, kind)
     elif isinstance(value, dict):
-        yield from _find_tensors(tuple(value.values()))
+        yield from _find(tuple(value.values()), kind)
 
 
 def _choose_pool(tensors: list[Described]) -> MemoryPool:
@@ -128,9 +134,9 @@ def wrap(result: Any, kind: type[Described], pool: MemoryPool) -> Any:
     return _wrap(result, kind, pool, {})
 
 
-def _wrap(result: Any, kind: type[Described], pool: MemoryPool, operands: dict[int, Described]) -> Any:
-    if id(result) in operands:  # given as out=, or handed through
-        return operands[id(result)]
+def _wrap(result: Any, kind: type[Described], pool: MemoryPool, given: dict[int, Any]) -> Any:
+    if id(result) in given:  # as out=, or handed through
+        return given[id(result)]
     if type(result) is np.ndarray and not result.dtype.hasobject:
         return native.holder(kind, result, _owner_of(result, pool))
     if isinstance(result, np.generic):
@@ -140,7 +146,7 @@ def _wrap(result: Any, kind: type[Described], pool: MemoryPool, operands: dict[i
     if _cupy.is_array(result):
         return native.holder(kind, wrap_on_device(result, pool), pool)
     if isinstance(result, (tuple, list)):
-        parts = [_wrap(part, kind, pool, operands) for part in result]
+        parts = [_wrap(part, kind, pool, given) for part in result]
         return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
     return result
 
@@ -163,4 +169,5 @@ def refuse(error: Exception | None, pool: MemoryPool, like: np.ndarray[Any, np.d
         raise explained from error
 
 
+native.set_ufunc(call_ufunc)
 native.set_compute(call, wrap, refuse, operate, lambda tensor: _choose_pool([tensor]))

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ._compute import call as compute
-from ._compute import call_ufunc
 from ._described import Described
 from ._dlpack import DLPack
 from ._lib import native
@@ -30,38 +28,7 @@ _call, _reduce_all = native.call, native.reduce_all
 _sum, _prod, _min, _max = np.add.reduce, np.multiply.reduce, np.minimum.reduce, np.maximum.reduce
 _any, _all = np.logical_or.reduce, np.logical_and.reduce
 _mean = np.ndarray.mean  # which takes the same arguments
-_plain_types: set[type] = {np.ndarray, bool, int, float, complex}  # and the classes of tensors: operands without a say of their own
-_INEXACT_UFUNCS = frozenset(
-    getattr(np, name)
-    for name in (
-        "arccos",
-        "arccosh",
-        "arcsin",
-        "arcsinh",
-        "arctan",
-        "arctanh",
-        "cos",
-        "cosh",
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "sin",
-        "sinh",
-        "sqrt",
-        "tan",
-        "tanh",
-    )
-)  # of one operand, whose type, where that is not integer, is the result's
-_ARITHMETIC: dict[np.ufunc, int] = {
-    np.add: native.ADD,
-    np.subtract: native.SUBTRACT,
-    np.multiply: native.MULTIPLY,
-    np.divide: native.DIVIDE,
-}
+_plain_types: set[type] = {np.ndarray}  # and the classes of tensors: arguments without a say of their own
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
@@ -155,23 +122,13 @@ class Reductions(DLPack):
             raise ValueError(f"TensorCore follows the array API standard {_STANDARDS[-1]} and before, not {api_version!r}")
         return sys.modules[__package__]
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Carry out a ufunc of NumPy, or one of its methods, with the result in the pool."""
-        if method == "__call__" and not kwargs:
-            if ufunc in _INEXACT_UFUNCS:
-                return native.operate_one(ufunc, native.INEXACT, inputs[0])
-            if _plain_types.issuperset(map(type, inputs)):
-                rule = _ARITHMETIC.get(ufunc)
-                return _call(ufunc, *inputs) if rule is None else native.operate(ufunc, rule, *inputs)
-        return call_ufunc(ufunc, method, inputs, kwargs)
-
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a function of NumPy with its result in the pool; arrays of other libraries among its arguments are theirs."""
         if not _plain_types.issuperset(types) and not all(issubclass(kind, (Described, np.ndarray)) for kind in types):
             return NotImplemented
         if func in _OVER_EVERYTHING and len(args) == 1 and not kwargs and isinstance(args[0], Reductions):
             return _OVER_EVERYTHING[func](args[0])
-        return compute(func, args, kwargs) if "out" in kwargs else _call(func, *args, **kwargs)
+        return _call(func, *args, **kwargs)
 
     def to_device(self, device: str | Device, /, *, stream: Any = None) -> Self:
         """Return the tensor on a device, as `to`; ValueError for a stream, since the copy is ordered by the current one."""

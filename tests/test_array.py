@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import gc
 import operator
 import sys
@@ -135,9 +136,9 @@ def test_operands_of_other_libraries_decide_themselves(pool: tc.MemoryPool) -> N
     x: Any = tensor(pool, [1.0, 2.0])
     assert x + Foreign() == "mine: Tensor"
     assert (x < Foreign()) == "mine"
-    assert (x == "text") is False
+    assert (x == {}) is False
     assert (x != None) is True  # noqa: E711 - the operator is what is tested
-    for stranger in ("text", None, object(), {}):
+    for stranger in (None, object(), {}):
         with pytest.raises(TypeError, match="unsupported operand"):
             x + stranger
         for operate in (operator.iadd, operator.imul, operator.imatmul, operator.ipow, divmod):
@@ -164,6 +165,89 @@ def test_sequences_of_numbers_are_operands_as_for_arrays(pool: tc.MemoryPool) ->
     numbers: Any = [1, 2]
     assert same(x + numbers, np.array([2.0, 4.0]))
     assert same(numbers * x, np.array([1.0, 4.0]))
+
+
+class Convertible:
+    """Of a library that knows NumPy alone."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array([3.0, 4.0], dtype)
+
+
+class Preferred(Convertible):
+    """Of one that asks to be asked first."""
+
+    __array_priority__ = 10.0
+
+    def __radd__(self, other: object) -> str:
+        return "mine"
+
+
+def test_whatever_numpy_makes_an_array_of_is_an_operand(pool: tc.MemoryPool) -> None:
+    x: Any = tensor(pool, [1.0, 2.0])
+    for other in (Convertible(), range(3, 5), array.array("d", [3.0, 4.0])):
+        assert same(x + other, np.array([4.0, 6.0]))
+        assert same(other - x, np.array([2.0, 2.0]))
+        assert same(np.multiply(x, other), np.array([3.0, 8.0]))
+    assert x + Preferred() == "mine"
+
+
+def test_text_dates_and_records_are_compared_as_in_arrays(pool: tc.MemoryPool) -> None:
+    words, days = np.array(["ab", "c"]), np.array(["2026-11-28", "2026-11-29"], "M8[D]")
+    records = np.array([(1, 2.0), (3, 4.0)], [("a", "i4"), ("b", "f8")])
+    for a, other in (
+        (words, "ab"),
+        (words, words[::-1]),
+        (days, np.datetime64("2026-11-28")),
+        (records, records),
+        (np.ones(2), "ab"),
+    ):
+        x = tensor(pool, a)
+        assert same(x == other, a == other)
+        assert same(x != other, a != other)
+        assert same(x == tensor(pool, other), a == other)
+    assert same(tensor(pool, words) < "b", words < "b")
+
+
+def test_what_is_given_for_the_result_is_the_result(pool: tc.MemoryPool) -> None:
+    """By keyword and by place, a tensor of another pool and an array, of ufuncs, methods of theirs and functions."""
+    x: Any = tensor(pool, [1.0, 5.0])
+    elsewhere: Any = tensor(tc.MemoryPool(), [0.0, 0.0])
+    for out in (elsewhere, np.zeros(2)):
+        assert np.add(x, x, out=out) is out
+        assert np.sin(x, out) is out
+        assert np.clip(x, 2, 3, out) is out
+        assert np.clip(x, 2, 3, out=out) is out
+        assert np.cumsum(x, None, None, out) is out
+        assert np.add.accumulate(x, out=out) is out
+        assert out[0] == 1
+    assert elsewhere.pool is not pool
+    quotient, remainder = np.zeros(2), elsewhere
+    found = np.divmod(x, 2, out=(quotient, remainder))
+    assert found[0] is quotient
+    assert found[1] is remainder
+
+
+def test_in_place_an_array_stays_the_array_that_it_was(pool: tc.MemoryPool) -> None:
+    a = b = np.zeros(2)
+    a += tensor(pool, [1.0, 2.0])
+    assert a is b
+    assert b.tolist() == [1.0, 2.0]
+
+
+def test_in_place_the_operators_are_those_of_arrays(pool: tc.MemoryPool) -> None:
+    """Also where NumPy's operator is not its ufunc: a product of vectors is no vector, squares and roots are not powers."""
+    a = np.array([1 + 2j, 0.3 - 1j] * 50)
+    for exponent in (2, 0.5, -1):
+        x, b = tensor(pool, a), a.copy()
+        x **= exponent
+        b **= exponent
+        assert x.numpy().tobytes() == b.tobytes()
+    vector = tensor(pool, [1.0, 2.0])
+    with pytest.raises(ValueError, match="inplace matrix multiplication"):
+        vector @= vector
+    with pytest.raises(TypeError, match=r"requires a .* object"):
+        tc.Tensor.__iadd__(np.ones(3), 1)  # type: ignore[type-var, operator, arg-type, unused-ignore]
 
 
 def test_tensors_have_no_hash() -> None:

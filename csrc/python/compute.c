@@ -149,10 +149,25 @@ static PyObject *wrap_scalar(PyObject *scalar, PyObject *kind, PyObject *pool) {
   return PyObject_CallFunctionObjArgs(slow_wrap, scalar, kind, pool, NULL); /* the pool refused */
 }
 
+/* What was given, itself or the tensor around it, where that is the result; NULL: none is. Borrowed. */
+static PyObject *given_as(PyObject *result, const tci_operands *found) {
+  for (Py_ssize_t i = 0; i < found->given_count; i++) {
+    PyObject *given = found->given[i];
+    if (given == result || (tci_holder_check(given) && tci_holder_array(given) == result)) return given;
+  }
+  return NULL;
+}
+
 /* The result as a tensor where it is an array. Steals `result`; it may be NULL. */
 static PyObject *wrap(PyObject *result, PyObject *pool, const tci_operands *found) {
   if (result == NULL || result == Py_None || PyBool_Check(result)) return result;
   if (tci_numpy_is_array(result)) {
+    PyObject *given = given_as(result, found);
+    if (given != NULL) {
+      Py_INCREF(given);
+      Py_DECREF(result);
+      return given;
+    }
     tci_array *array = (tci_array *)result;
     int ours = !found->foreign || (array->flags & TCI_ARRAY_OWNDATA); /* else it may be a view of the foreign memory */
     if (ours && tci_type_is_number(((tci_descr *)array->descr)->type_number)) return tci_holder_of((PyTypeObject *)found->kind, result, pool);
@@ -197,11 +212,11 @@ static PyObject *pack_keywords(PyObject *const *values, PyObject *names, tci_ope
 /* call(function, *args, **kwargs): what the function makes of the tensors' arrays, as tensors. */
 PyObject *tci_compute_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count, PyObject *names) {
   (void)module;
-  tci_operands found = {NULL, NULL, 1, 0};
   if (count < 1) {
     PyErr_SetString(PyExc_TypeError, "call takes a function");
     return NULL;
   }
+  tci_operands found = {NULL, NULL, arguments + 1, count - 1 + (names == NULL ? 0 : PyTuple_Size(names)), 1, 0};
   PyObject *args = tci_compute_pack(arguments + 1, count - 1, &found);
   PyObject *kwargs = args == NULL || names == NULL ? NULL : pack_keywords(arguments + count, names, &found);
   if (args == NULL || (names != NULL && kwargs == NULL)) {

@@ -114,6 +114,12 @@ static int holder_getbuffer(PyObject *self, Py_buffer *view, int flags) {
   return -1;
 }
 
+static PyMethodDef holder_methods[] = {
+    {"__array_ufunc__", (PyCFunction)(void (*)(void))tci_ufunc_protocol, METH_FASTCALL | METH_KEYWORDS,
+     "Carry out a ufunc of NumPy, or one of its methods, with the result in the pool."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef holder_members[] = {
     {"_array", T_OBJECT_EX, offsetof(holder, array), READONLY, NULL},
     {"_pool", T_OBJECT_EX, offsetof(holder, pool), READONLY, NULL},
@@ -129,6 +135,7 @@ static const PyType_Slot holder_slots[] = {
     {Py_tp_clear, (void *)holder_clear},
     {Py_tp_dealloc, (void *)holder_dealloc},
     {Py_tp_members, holder_members},
+    {Py_tp_methods, holder_methods},
     {Py_bf_getbuffer, (void *)holder_getbuffer},
     {0, NULL},
 };

@@ -111,6 +111,7 @@ static PyMethodDef native_methods[] = {
     {"watch_faults", FAST(tci_fault_setup), METH_FASTCALL, "watch_faults(make_error, prefixes) -> None"},
     {"torch_connect", tci_torch_connect, METH_O, "torch_connect(find_pool) -> None; whom torch_port.c asks for pools"},
     {"set_compute", FAST(tci_compute_set), METH_FASTCALL, "set_compute(call, wrap, refuse, operate, place) -> None; what is done in Python"},
+    {"set_ufunc", tci_ufunc_set, METH_O, "set_ufunc(call) -> None; what is done in Python"},
     {"run", FAST(tci_compute_run), METH_FASTCALL, "run(pool, function, args, kwargs or None) -> its bare result, made in the pool"},
     {"call", FAST(tci_compute_call), METH_FASTCALL | METH_KEYWORDS, "call(function, *args, **kwargs) -> its result as tensors"},
     {"operate", FAST(tci_operate_call), METH_FASTCALL, "operate(ufunc, rule, left, right) -> tensor or NotImplemented"},
@@ -158,7 +159,7 @@ static int add_objects(PyObject *module) {
 
 void *tci_native_module(void) {
   if (tci_numpy_load() < 0 || tci_hook_setup() < 0 || tci_array_setup() < 0 || tci_compute_setup() < 0 || tci_simd_setup() < 0 ||
-      tci_operators_setup() < 0)
+      tci_operators_setup() < 0 || tci_ufunc_setup() < 0)
     return NULL;
   PyObject *module = PyModule_Create(&native_module);
   if (module != NULL && add_objects(module) < 0) {

@@ -194,6 +194,8 @@ PyObject *tci_compute_call(PyObject *module, PyObject *const *arguments, Py_ssiz
 typedef struct tci_operands {
   PyObject *kind; /* borrowed: the type of the first tensor of a pool, else of the first tensor; NULL: none so far */
   PyObject *pool; /* borrowed: the pool of the first that has one; NULL: none so far */
+  PyObject *const *given; /* what the function was given: one of them is the result where it was its out= */
+  Py_ssize_t given_count;
   int plain;      /* no argument so far needs Python */
   int foreign;    /* some tensor's memory is not of a pool */
 } tci_operands;
@@ -232,7 +234,10 @@ enum tci_rule {
   TCI_RULE_MEAN = TCI_WITH_KERNEL(TCI_RULE_INEXACT, TCI_SIMD_MEAN),
 };
 
-PyObject *tci_operate(PyObject *ufunc, long rule, PyObject *left, PyObject *right); /* ufunc(left, right) as a tensor, or NotImplemented */
+/* ufunc(left, right) as a tensor, or NotImplemented; where the rule does not know the result, general(left, right). */
+PyObject *tci_operate(PyObject *ufunc, PyObject *general, long rule, PyObject *left, PyObject *right);
+/* ufunc(*operands) into a tensor that is there, by the kernel: 1, 0 where it is for NumPy to do, -1 with a Python error set. */
+int tci_operate_to(PyObject *ufunc, long rule, PyObject *const *operands, Py_ssize_t count, PyObject *out);
 PyObject *tci_operate_one(PyObject *ufunc, long rule, PyObject *operand);           /* ufunc(operand) as a tensor */
 /* `left` with ufunc(left, right) in it, by the kernel or by NumPy's own operator, or NotImplemented. */
 PyObject *tci_operate_into(PyObject *ufunc, long rule, binaryfunc in_place, PyObject *left, PyObject *right);
@@ -243,7 +248,15 @@ PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ss
 /* ---- operators.c: the slots of a tensor's type -------------------------------------------------------------------------------------- */
 
 int tci_operators_setup(void); /* 0, or -1 with a Python error set */
+int tci_operators_add_rules(PyObject *rules); /* of the operators' ufuncs; 0, or -1 with a Python error set */
 extern const PyType_Slot tci_operator_slots[];
+
+/* ---- ufunc.c: __array_ufunc__ ------------------------------------------------------------------------------------------------------- */
+
+int tci_ufunc_setup(void); /* after that of the operators; 0, or -1 with a Python error set */
+int tci_ufunc_add_rule(PyObject *rules, PyObject *ufunc, long rule);
+PyObject *tci_ufunc_set(PyObject *module, PyObject *call);
+PyObject *tci_ufunc_protocol(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 
 /* ---- simd_call.c: the quick way to simd.c ------------------------------------------------------------------------------------------ */
 

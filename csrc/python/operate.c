@@ -114,8 +114,7 @@ static PyObject *hand_over(place to, PyObject *array, PyObject *written) {
 /* ufunc(left[, right], out): a new reference to something, or NULL with a Python error set. */
 static PyObject *write_to(PyObject *out, PyObject *ufunc, long rule, PyObject *left, PyObject *right) {
   PyObject *operands[] = {left, right};
-  int kernel = kernel_of(rule);
-  int done = kernel < 0 ? 0 : tci_simd_operate(ufunc, kernel, operands, right == NULL ? 1 : 2, (tci_array *)out);
+  int kernel = kernel_of(rule), done = kernel < 0 ? 0 : tci_simd_operate(ufunc, kernel, operands, right == NULL ? 1 : 2, (tci_array *)out);
   if (done) return done < 0 ? NULL : Py_NewRef(out);
   if (right == NULL) return PyObject_CallFunctionObjArgs(ufunc, left, out, NULL);
   return PyObject_CallFunctionObjArgs(ufunc, left, right, out, NULL);
@@ -173,7 +172,7 @@ static int is_plain_operand(PyObject *operand) {
   return PyLong_Check(operand) || PyFloat_CheckExact(operand) || PyComplex_CheckExact(operand) || tci_numpy_is_array(operand);
 }
 
-PyObject *tci_operate(PyObject *ufunc, long rule, PyObject *left, PyObject *right) {
+PyObject *tci_operate(PyObject *ufunc, PyObject *general, long rule, PyObject *left, PyObject *right) {
   PyObject *operands[] = {left, right}, *plain_left, *plain_right;
   tci_array *model = rule < 0 ? NULL : model_of(rule, left, right, &plain_left, &plain_right);
   place to = model == NULL ? (place){NULL, NULL} : place_of(left, right);
@@ -181,19 +180,24 @@ PyObject *tci_operate(PyObject *ufunc, long rule, PyObject *left, PyObject *righ
   if (model != NULL && PyErr_Occurred()) return NULL;
   if (is_plain_operand(left) && is_plain_operand(right)) {
     int done;
-    tci_operands found = {NULL, NULL, 1, 0};
+    tci_operands found = {NULL, NULL, operands, 2, 1, 0};
     PyObject *args = tci_compute_pack(operands, 2, &found);
-    PyObject *result = args == NULL ? NULL : tci_compute_plainly(ufunc, args, NULL, &found, &done);
+    PyObject *result = args == NULL ? NULL : tci_compute_plainly(general, args, NULL, &found, &done);
     Py_XDECREF(args);
     if (args == NULL || done) return result;
   }
-  return PyObject_CallFunctionObjArgs(slow_operate, ufunc, left, right, NULL);
+  return PyObject_CallFunctionObjArgs(slow_operate, general, left, right, NULL);
+}
+
+int tci_operate_to(PyObject *ufunc, long rule, PyObject *const *operands, Py_ssize_t count, PyObject *out) {
+  int kernel = kernel_of(rule);
+  return kernel < 0 ? 0 : tci_simd_operate(ufunc, kernel, operands, count, (tci_array *)tci_holder_array(out));
 }
 
 PyObject *tci_operate_into(PyObject *ufunc, long rule, binaryfunc in_place, PyObject *left, PyObject *right) {
   if (!is_plain_operand(left) || !is_plain_operand(right)) return PyObject_CallFunctionObjArgs(slow_operate, ufunc, left, right, Py_True, NULL);
   PyObject *target = tci_holder_array(left), *operands[] = {target, tci_holder_check(right) ? tci_holder_array(right) : right};
-  int kernel = kernel_of(rule), done = kernel < 0 ? 0 : tci_simd_operate(ufunc, kernel, operands, 2, (tci_array *)target);
+  int done = tci_operate_to(ufunc, rule, operands, 2, left);
   PyObject *result = done < 0 ? NULL : done ? Py_NewRef(target) : in_place(target, operands[1]);
   Py_XDECREF(result); /* the target, as always where both are plain */
   return result == NULL ? NULL : Py_NewRef(left);
@@ -205,7 +209,7 @@ PyObject *tci_operate_into(PyObject *ufunc, long rule, binaryfunc in_place, PyOb
 PyObject *tci_operate_call(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
   if (tci_expect("operate", count, 4) < 0) return NULL;
-  return tci_operate(arguments[0], PyLong_AsLong(arguments[1]), arguments[2], arguments[3]);
+  return tci_operate(arguments[0], arguments[0], PyLong_AsLong(arguments[1]), arguments[2], arguments[3]);
 }
 
 /* operate_one(ufunc, rule, x): ufunc(x) as a tensor. */

@@ -26,13 +26,14 @@
   X(absolute, "absolute", TCI_RULE_REAL)    \
   X(invert, "invert", TCI_RULE_SAME)
 
-static PyObject *power_function; /* owned for good, as all here: operator.pow, because squares and roots have ways of their own there */
-static PyObject *power_ufunc, *divmod_ufunc;
+static PyObject *power_ufunc, *divmod_ufunc; /* owned for good, as all here */
+static PyObject *power_function; /* operator.pow: squares and roots have ways of their own there */
 static PyObject *comparisons[6]; /* by Py_LT, Py_LE, Py_EQ, Py_NE, Py_GT, Py_GE */
+static PyObject *general_comparisons[6]; /* operator.eq and the like: what is of other types is not equal there, or has fields */
 
 #define DEFINE_TWO(SLOT, UFUNC, RULE, IN_PLACE)                                                                                               \
   static PyObject *ufunc_##SLOT;                                                                                                              \
-  static PyObject *nb_##SLOT(PyObject *left, PyObject *right) { return tci_operate(ufunc_##SLOT, RULE, left, right); }                        \
+  static PyObject *nb_##SLOT(PyObject *left, PyObject *right) { return tci_operate(ufunc_##SLOT, ufunc_##SLOT, RULE, left, right); }          \
   static PyObject *nb_inplace_##SLOT(PyObject *left, PyObject *right) { return tci_operate_into(ufunc_##SLOT, RULE, IN_PLACE, left, right); }
 DEFINE_TWO(add, "add", TCI_RULE_ADD, PyNumber_InPlaceAdd)
 OPERATORS_OF_TWO(DEFINE_TWO)
@@ -54,7 +55,7 @@ static PyObject *in_place_power(PyObject *left, PyObject *right) { return PyNumb
 
 static PyObject *nb_power(PyObject *left, PyObject *right, PyObject *modulus) {
   if (modulus != Py_None) return Py_NewRef(Py_NotImplemented);
-  return tci_operate(power_function, TCI_RULE_OTHER, left, right);
+  return tci_operate(power_ufunc, power_function, TCI_RULE_OTHER, left, right);
 }
 
 static PyObject *nb_inplace_power(PyObject *left, PyObject *right, PyObject *modulus) {
@@ -62,10 +63,10 @@ static PyObject *nb_inplace_power(PyObject *left, PyObject *right, PyObject *mod
   return tci_operate_into(power_ufunc, TCI_RULE_OTHER, in_place_power, left, right);
 }
 
-static PyObject *nb_divmod(PyObject *left, PyObject *right) { return tci_operate(divmod_ufunc, TCI_RULE_OTHER, left, right); }
+static PyObject *nb_divmod(PyObject *left, PyObject *right) { return tci_operate(divmod_ufunc, divmod_ufunc, TCI_RULE_OTHER, left, right); }
 
 static PyObject *compare(PyObject *left, PyObject *right, int operation) {
-  return tci_operate(comparisons[operation], TCI_RULE_BOOL, left, right);
+  return tci_operate(comparisons[operation], general_comparisons[operation], TCI_RULE_BOOL, left, right);
 }
 
 #define SLOTS_TWO(SLOT, UFUNC, RULE, IN_PLACE) {Py_nb_##SLOT, (void *)nb_##SLOT}, {Py_nb_inplace_##SLOT, (void *)nb_inplace_##SLOT},
@@ -108,7 +109,22 @@ int tci_operators_setup(void) {
                            {&comparisons[Py_NE], "not_equal"},
                            {&comparisons[Py_GT], "greater"},
                            {&comparisons[Py_GE], "greater_equal"}};
-  const wanted functions[] = {{&power_function, "pow"}};
+  const wanted functions[] = {{&power_function, "pow"},
+                              {&general_comparisons[Py_LT], "lt"},
+                              {&general_comparisons[Py_LE], "le"},
+                              {&general_comparisons[Py_EQ], "eq"},
+                              {&general_comparisons[Py_NE], "ne"},
+                              {&general_comparisons[Py_GT], "gt"},
+                              {&general_comparisons[Py_GE], "ge"}};
   if (load_all("numpy._core._multiarray_umath", ufuncs, sizeof ufuncs / sizeof *ufuncs) < 0) return -1;
-  return load_all("operator", functions, 1);
+  return load_all("operator", functions, sizeof functions / sizeof *functions);
+}
+
+#define RULE_TWO(SLOT, UFUNC, RULE, IN_PLACE) || tci_ufunc_add_rule(rules, ufunc_##SLOT, RULE) < 0
+#define RULE_ONE(SLOT, UFUNC, RULE) || tci_ufunc_add_rule(rules, ufunc_##SLOT, RULE) < 0
+int tci_operators_add_rules(PyObject *rules) {
+  int failed = tci_ufunc_add_rule(rules, ufunc_add, TCI_RULE_ADD) < 0 OPERATORS_OF_TWO(RULE_TWO) OPERATORS_OF_ONE(RULE_ONE);
+  for (size_t i = 0; !failed && i < sizeof comparisons / sizeof *comparisons; i++)
+    failed = tci_ufunc_add_rule(rules, comparisons[i], TCI_RULE_BOOL) < 0;
+  return failed ? -1 : 0;
 }
