@@ -69,7 +69,7 @@ TC_API unsigned tc_simd_threads(void);
 TC_API unsigned tc_simd_set_threads(unsigned threads);
 
 /* The floating-point exceptions that stand raised in this thread, of FE_DIVBYZERO, FE_OVERFLOW, FE_UNDERFLOW and FE_INVALID (fenv.h), and
- * clears them. A tenth of the time of fenv.h's functions, which would cost a small array as much as its arithmetic. */
+ * clears them. An eighth of the time of fenv.h's functions, which would cost a small array more than its arithmetic. */
 TC_API int tc_simd_take_exceptions(void);
 
 /* From how many bytes of output on stores go past the cache. The setter gives the old number. At first: half of the last-level cache. */
