@@ -23,25 +23,24 @@ static int stream_argument(PyObject *object, uintptr_t *stream) {
   return *stream == 0 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* The pool (NULL where closed), the size and the stream of `function(pool, nbytes, stream)`; 0, or -1 with a Python error set. */
-static int request_arguments(const char *function, PyObject *const *arguments, Py_ssize_t count, tc_pool **pool, Py_ssize_t *nbytes,
-                             uintptr_t *stream) {
-  if (tci_expect(function, count, 3) < 0 || tci_pool_argument(arguments[0], pool) < 0) return -1;
-  if ((*nbytes = tci_size_argument(arguments[1])) < 0) return -1;
-  return stream_argument(arguments[2], stream);
+/* The block that `function(pool, nbytes, stream)` asks for, NULL where the pool is closed or refused; 0, or -1 with a Python error set. */
+static int allocate(const char *function, PyObject *const *arguments, Py_ssize_t count, void **address, Py_ssize_t *nbytes) {
+  tc_pool *pool;
+  uintptr_t stream;
+  if (tci_expect(function, count, 3) < 0 || tci_pool_argument(arguments[0], &pool) < 0) return -1;
+  if ((*nbytes = tci_size_argument(arguments[1])) < 0 || stream_argument(arguments[2], &stream) < 0) return -1;
+  tci_call_begin(0);
+  *address = pool == NULL ? NULL : tc_pool_alloc_on(pool, (size_t)*nbytes, stream);
+  tci_call_end();
+  return 0;
 }
 
 /* allocate_on(pool, nbytes, stream): an address, 0 where the pool refused. */
 PyObject *tci_allocate_on(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  tc_pool *pool;
+  void *address;
   Py_ssize_t nbytes;
-  uintptr_t stream;
-  if (request_arguments("allocate_on", arguments, count, &pool, &nbytes, &stream) < 0) return NULL;
-  tci_call_begin(0);
-  void *address = pool == NULL ? NULL : tc_pool_alloc_on(pool, (size_t)nbytes, stream);
-  tci_call_end();
-  return PyLong_FromVoidPtr(address);
+  return allocate("allocate_on", arguments, count, &address, &nbytes) < 0 ? NULL : PyLong_FromVoidPtr(address);
 }
 
 /* deallocate_on(pool, address, nbytes or None, stream): a tc_status. */
@@ -65,13 +64,9 @@ PyObject *tci_deallocate_on(PyObject *module, PyObject *const *arguments, Py_ssi
 /* block(pool, nbytes, stream): a Block, None where the pool refused. */
 PyObject *tci_block_make(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   (void)module;
-  tc_pool *pool;
+  void *address;
   Py_ssize_t nbytes;
-  uintptr_t stream;
-  if (request_arguments("block", arguments, count, &pool, &nbytes, &stream) < 0) return NULL;
-  tci_call_begin(0);
-  void *address = pool == NULL ? NULL : tc_pool_alloc_on(pool, (size_t)nbytes, stream);
-  tci_call_end();
+  if (allocate("block", arguments, count, &address, &nbytes) < 0) return NULL;
   if (address == NULL) return Py_NewRef(Py_None);
   block *self = (block *)((allocfunc)PyType_GetSlot(block_type, Py_tp_alloc))(block_type, 0);
   if (self == NULL) {

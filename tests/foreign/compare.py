@@ -67,6 +67,18 @@ def differences(plain: Outcomes, pooled: Outcomes) -> list[str]:
     ]
 
 
+def report_outcomes(plain: Outcomes, pooled: Outcomes, reports: list[Report]) -> bool:
+    """Print the counts and every difference; return whether anything was compared."""
+    different = differences(plain, pooled)
+    served = sum(report["allocation_count"] for report in reports)
+    print(f"plain:  {dict(Counter(plain.values()))}")
+    print(f"pooled: {dict(Counter(pooled.values()))}, {served:,} blocks from the pool in {len(reports)} processes")
+    print("\n".join(["the outcome differs:", *different]) if different else "every test has the same outcome")
+    if not plain or not served:
+        print("nothing was compared")
+    return bool(plain and served)
+
+
 def main() -> int:
     """Run the suite twice and print the counts and every difference."""
     arguments = sys.argv[1:]
@@ -77,15 +89,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         plain, _ = run_suite(modules, arguments[split + 1 :], pooled=False, folder=Path(name, "plain"))
         pooled, reports = run_suite(modules, arguments[split + 1 :], pooled=True, folder=Path(name, "pooled"))
-    different = differences(plain, pooled)
-    served = sum(report["allocation_count"] for report in reports)
-    print(f"plain:  {dict(Counter(plain.values()))}")
-    print(f"pooled: {dict(Counter(pooled.values()))}, {served:,} blocks from the pool in {len(reports)} processes")
-    print("\n".join(["the outcome differs:", *different]) if different else "every test has the same outcome")
-    if not plain or not served:
-        print("nothing was compared")
-        return 1
-    return 1 if different else 0
+    return 0 if report_outcomes(plain, pooled, reports) and not differences(plain, pooled) else 1
 
 
 if __name__ == "__main__":

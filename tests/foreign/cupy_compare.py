@@ -11,12 +11,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from compare import Outcomes, Report, differences, outcome
+from compare import Outcomes, Report, outcome, report_outcomes
 
 TESTS = (
     "cuda_tests/test_memory.py",
@@ -69,15 +68,8 @@ def main() -> int:
         names = [f"cupy_tests/{file}" for file in options.files]
         plain, _ = run_tests(tests, names, arguments[split + 1 :], pooled=False, folder=Path(name, "plain"))
         pooled, reports = run_tests(tests, names, arguments[split + 1 :], pooled=True, folder=Path(name, "pooled"))
-    different = differences(plain, pooled)
-    served = sum(report["allocation_count"] for report in reports)
-    print(f"plain:  {dict(Counter(plain.values()))}")
-    print(f"pooled: {dict(Counter(pooled.values()))}, {served:,} blocks from the pool")
-    print("\n".join(["the outcome differs:", *different]) if different else "every test has the same outcome")
-    if not plain or not served:
-        print("nothing was compared")
-        return 1
-    return 1 if any(plain[test] == "passed" != pooled.get(test) for test in plain) else 0
+    compared = report_outcomes(plain, pooled, reports)
+    return 1 if not compared or any(plain[test] == "passed" != pooled.get(test) for test in plain) else 0
 
 
 if __name__ == "__main__":
