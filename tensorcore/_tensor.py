@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import numpy as np
 
-from . import _compute, _cupy
+from . import _compute
 from ._backend import Device, parse_device
 from ._defaults import get_default_device
-from ._device_array import DeviceArray, is_basic
-from ._errors import DeviceMismatchError, DeviceUnavailableError
+from ._device_array import DeviceArray
+from ._elements import Elements
+from ._errors import DeviceMismatchError
 from ._global import current_pool
 from ._interfaces import require_host
 from ._lib import native
 from ._pickling import reduce_array
-from ._reductions import Reductions
 from ._transfer import copy_into_pool, new_array, record_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from ._pool import MemoryPool
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
 
-class Tensor(Reductions):
+class Tensor(Elements):
     """An n-dimensional array in memory of a pool. It is not initialised.
 
     Parameters
@@ -104,71 +102,6 @@ class Tensor(Reductions):
     def _refuse(cls, pool: MemoryPool, shape: Any, dtype: npt.DTypeLike) -> NoReturn:
         """Raise what it means that the pool gave no storage."""
         pool._refuse(np.broadcast_to(np.zeros((), dtype), shape).nbytes)
-
-    # ---- what it holds ----------------------------------------------------------------------------------------------------------
-
-    def __repr__(self) -> str:
-        try:
-            data = np.array2string(self._on_host(), prefix="Tensor(", separator=", ")
-        except DeviceUnavailableError:  # a fake device: it has no elements to show
-            data = f"shape={self.shape}"
-        return f"Tensor({data}, dtype={self.dtype}, device='{self.device}')"
-
-    def _on_host(self) -> Array:
-        """Return the elements as a NumPy array, copied where they are on a device."""
-        array = self._array
-        return self.cpu()._on_host() if isinstance(array, DeviceArray) else array
-
-    # ---- elements ---------------------------------------------------------------------------------------------------------------
-
-    def __getitem__(self, key: Any) -> Self:
-        """Return a view for integers, slices, `...` and None; a new tensor, from the same pool, for index arrays and masks."""
-        array = self._array
-        if type(key) is Tensor or not _is_view_key(key):
-            return native.call(operator.getitem, self, key)
-        if isinstance(array, DeviceArray):
-            return self._view(array.view(key))
-        keys = key if type(key) is tuple else (key,)
-        return self._view(array[keys if ... in keys else (*keys, ...)])  # with ... one element is a view, and can be written to
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(self._array, DeviceArray):
-            self._array.assign(_as_arrays(key), _as_arrays(value))
-        else:
-            self._array[_as_host_arrays(key)] = _as_host_arrays(value)
-
-    def __iter__(self) -> Iterator[Self]:
-        return (self[i] for i in range(len(self)))
-
-    def item(self) -> Any:
-        """Return the only element as a Python number; ValueError where there are more."""
-        return self._on_host().item()
-
-    def tolist(self) -> Any:
-        """Return the elements as nested lists of Python numbers."""
-        return self._on_host().tolist()
-
-    def fill(self, value: Any) -> None:
-        """Set every element to `value`."""
-        if isinstance(self._array, DeviceArray):
-            self._array.assign(..., value)
-        else:
-            self._array.fill(value)
-
-    def __bool__(self) -> bool:
-        return bool(self._on_host())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __complex__(self) -> complex:
-        return complex(self.item())
-
-    def __index__(self) -> int:
-        return operator.index(self.item())
 
     # ---- views and copies -------------------------------------------------------------------------------------------------------
 
@@ -242,9 +175,6 @@ class Tensor(Reductions):
             raise DeviceMismatchError(f"a tensor on {self.device} is not used on streams: record_stream is for a device's")
         record_use(self._array, self._array.memory.upstream.stream(stream))
 
-    def _view(self, array: Array | DeviceArray) -> Self:
-        return native.holder(type(self), array, self._pool)
-
     def _copy_of(self, array: Array | DeviceArray) -> Self:
         pool = self.pool or current_pool(self.device)
         copy = new_array(pool, array.shape, array.dtype)
@@ -294,34 +224,3 @@ if TYPE_CHECKING:
 
 _compute.tensor_class = Tensor
 Tensor.__signature__ = inspect.signature(Tensor._make)  # type: ignore[attr-defined] # the constructor is C code and has none
-
-
-_PLAIN_KEYS = frozenset((int, slice, type(None), type(...)))
-
-
-def _is_view_key(key: Any) -> bool:
-    """Return whether a key selects a view."""
-    kind = type(key)
-    if kind is tuple:
-        return _PLAIN_KEYS.issuperset(map(type, key)) or is_basic(key)
-    return kind in _PLAIN_KEYS or is_basic(key)
-
-
-def _as_arrays(value: Any) -> Any:
-    """Return a key or value with its tensors as arrays."""
-    if isinstance(value, Tensor):
-        return value._array
-    if isinstance(value, tuple):
-        return tuple(map(_as_arrays, value))
-    return value
-
-
-def _as_host_arrays(value: Any) -> Any:
-    """Return the same for NumPy; DeviceMismatchError where a part of it is on a device."""
-    if isinstance(value, tuple):
-        return tuple(map(_as_host_arrays, value))
-    if _cupy.is_array(value):
-        raise DeviceMismatchError("a CuPy array can't be used on the CPU, and nothing is copied unasked: array.get() copies it")
-    if isinstance(value, Tensor):
-        return require_host(value._array, "copy it with cpu()")
-    return value
