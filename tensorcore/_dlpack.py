@@ -34,6 +34,8 @@ class DLPack(Interfaces):
     def from_dlpack(cls, source: Any, *, copy: bool | None = None) -> Self:
         """Return a tensor over the memory of any object with ``__dlpack__``, on the device where it is.
 
+        Memory of the host is read-only where the producer says so, or has no DLPack that could (JAX): `copy` it to write.
+
         Parameters
         ----------
         source

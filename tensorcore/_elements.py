@@ -61,7 +61,10 @@ class Elements(Reductions):
         if isinstance(self._array, DeviceArray):
             self._array.assign(_as_arrays(key), _as_arrays(value))
         else:
-            self._array[_as_host_arrays(key)] = _as_host_arrays(value)
+            try:
+                self._array[_as_host_arrays(key)] = _as_host_arrays(value)
+            except ValueError as error:
+                raise _explain(error, self._array) from None
 
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
@@ -79,7 +82,10 @@ class Elements(Reductions):
         if isinstance(self._array, DeviceArray):
             self._array.assign(..., value)
         else:
-            self._array.fill(value)
+            try:
+                self._array.fill(value)
+            except ValueError as error:
+                raise _explain(error, self._array) from None
 
     def __bool__(self) -> bool:
         return bool(self._on_host())
@@ -98,6 +104,13 @@ class Elements(Reductions):
 
     def _view(self, array: Array | DeviceArray) -> Self:
         return native.holder(type(self), array, self._pool)
+
+
+def _explain(error: ValueError, array: Array) -> ValueError:
+    """Return what it means that NumPy refused to write."""
+    if array.flags.writeable:
+        return error
+    return ValueError("this memory is read-only, for the library that it is from allows no writing: x.copy() can be written to")
 
 
 _PLAIN_KEYS = frozenset((int, slice, type(None), type(...)))

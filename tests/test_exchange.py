@@ -148,6 +148,23 @@ def test_an_older_producer_is_understood() -> None:
         tc.from_dlpack(Old(tensor), copy=True)
 
 
+def test_memory_of_an_older_producer_is_read_only_on_the_host(pool: tc.MemoryPool) -> None:
+    """It can't say that it is a constant, so it is taken for one, as NumPy does; what refuses names the way to a copy."""
+    source = tc.arange(5.0, pool=pool)
+    for tensor in (tc.from_dlpack(Old(source)), tc.asarray(Old(source)), tc.from_dlpack(Old(source))[1:]):
+        with pytest.raises(ValueError, match=r"read-only.*x\.copy\(\) can be written to"):
+            tensor.fill(1)
+        with pytest.raises(ValueError, match=r"read-only.*x\.copy\(\) can be written to"):
+            tensor[0] = 1
+        with pytest.raises(ValueError, match="read-only"):
+            tensor += 1
+        copied = tensor.copy()
+        copied.fill(7)
+    assert source.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="broadcast"):
+        source[:2] = [1, 2, 3]
+
+
 def test_copies_are_made_as_asked(pool: tc.MemoryPool) -> None:
     """True: another block; False and None: the same memory."""
     tensor = tc.arange(5, pool=pool)
@@ -382,6 +399,7 @@ def test_device_memory_goes_through_dlpack_and_back(old: bool) -> None:
         found = tc.from_dlpack(producer)
         assert (found.shape, found.dtype, str(found.device)) == (view.shape, view.dtype, "cuda:0")
         assert view.size == 0 or (found.ptr, found.strides) == (view.ptr, view.strides)
+        found.fill(1)  # writable, also from a producer that can't say whether it is
     del tensor, view
     gc.collect()
     assert pool.total_allocated > 0

@@ -93,6 +93,18 @@ def test_a_tensor_keeps_what_another_library_made(library: str, dtype: str) -> N
     assert int(np.real(tensor.numpy()).sum()) in (4, 5)
 
 
+def test_arrays_of_jax_stay_as_they_are() -> None:
+    """They are constants, which JAX's DLPack does not say: their tensors are read-only, a copy is not."""
+    source = require("jax.numpy").arange(4.0)
+    tensor = tc.asarray(source)
+    with pytest.raises(ValueError, match="read-only"):
+        tensor.fill(7)
+    with pytest.raises(ValueError, match="read-only"):
+        tensor += 1
+    tc.asarray(source, copy=True).fill(7)
+    assert source.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_pytorch_computes_in_the_tensor_s_memory(grid: tc.Tensor) -> None:
     """In place, on a view with strides."""
     torch = require("torch")

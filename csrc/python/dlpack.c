@@ -1,6 +1,6 @@
 /* dlpack.c - DLPack capsules (dmlc.github.io/dlpack, versions 0 and 1): made from a description of memory, and taken apart into one.
  *
- * What the fields mean, and which stream has to wait for which, is decided in tensorcore/_exchange.py; here is only what Python cannot say:
+ * What the fields mean, and which stream has to wait for which, is decided in tensorcore/_dlpack.py; here is only what Python cannot say:
  * the structs, who frees them, and the names by which a capsule tells whether it was taken. An export is one allocation.
  */
 #include <stdlib.h>
@@ -11,6 +11,8 @@
 #define VERSIONED "dltensor_versioned"
 #define READ_ONLY 1u /* DLPACK_FLAG_BITMASK_READ_ONLY */
 #define MAJOR 1u     /* the newest layout that is known here */
+
+enum { CPU = 1, CUDA_HOST = 3, ROCM_HOST = 11 }; /* DLDeviceType, where the CPU can write */
 
 typedef struct dl_tensor {
   void *data;
@@ -138,6 +140,12 @@ static PyObject *describe(const dl_tensor *tensor, int read_only) {
                        (int)tensor->device_type, (int)tensor->device_id, PyBool_FromLong(read_only));
 }
 
+/* An old capsule can't say whether its memory may be written to. On the host it may be another library's constant (JAX's arrays are), so it
+ * is read-only, as NumPy has it; on a device it is not, as CuPy has it. */
+static int plain_is_read_only(const dl_tensor *tensor) {
+  return tensor->device_type == CPU || tensor->device_type == CUDA_HOST || tensor->device_type == ROCM_HOST;
+}
+
 /* The capsule that the taker holds from now on: it frees the tensor with its last reference, under the name of a capsule not yet taken. */
 static PyObject *take(PyObject *capsule, void *tensor, const char *name, const char *used) {
   PyObject *owner = PyCapsule_New(tensor, name, capsule_destroy);
@@ -161,7 +169,7 @@ PyObject *tci_dlpack_import(PyObject *module, PyObject *capsule) {
   } else if (PyCapsule_IsValid(capsule, PLAIN)) {
     dl_plain *plain = PyCapsule_GetPointer(capsule, PLAIN);
     owner = take(capsule, plain, PLAIN, "used_" PLAIN);
-    if (owner != NULL) description = describe(&plain->tensor, 0);
+    if (owner != NULL) description = describe(&plain->tensor, plain_is_read_only(&plain->tensor));
   } else {
     PyErr_SetString(PyExc_BufferError, "this is no DLPack capsule, or it was used before: each can be taken once");
   }
