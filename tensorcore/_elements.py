@@ -91,16 +91,26 @@ class Elements(Reductions):
         return bool(self._on_host())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._number())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._number())
 
     def __index__(self) -> int:
+        if self._array.ndim or self._array.dtype.kind not in "iu":  # bytes() and others ask here before they take the buffer
+            raise TypeError(f"only an integer tensor of no dimensions is an index, not one of {self.dtype} and shape {self.shape}")
         return operator.index(self.item())
+
+    def _number(self) -> Any:
+        """Return the element of a tensor of no dimensions."""
+        if self._array.ndim:
+            raise TypeError(
+                f"only a tensor of no dimensions is a number, not one of shape {self.shape}: item() gives the only element"
+            )
+        return self.item()
 
     def _view(self, array: Array | DeviceArray) -> Self:
         return native.holder(type(self), array, self._pool)

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import gc
 import inspect
+import operator
 import pickle
 import sys
 import threading
@@ -82,6 +83,32 @@ def test_the_constructor_shows_its_parameters() -> None:
     parameters = inspect.signature(tc.Tensor).parameters
     assert list(parameters) == ["shape", "dtype", "device", "pool"]
     assert parameters["dtype"].default == "float64"
+
+
+@pytest.mark.parametrize("sizes", [2, [2, 3], [2], [], (), [0, 3]], ids=str)
+@pytest.mark.parametrize(
+    "convert", [lambda sizes: np.array(sizes, int), lambda sizes: tc.asarray(sizes, int)], ids=["array", "tensor"]
+)
+def test_a_shape_is_an_array_or_tensor_of_integers_too(pool: tc.MemoryPool, sizes: Any, convert: Any) -> None:
+    """Wherever NumPy takes one: where tensors are made, on the host and on a device, and where they change their shape."""
+    shape, wanted = convert(sizes), np.empty(sizes).shape
+    for make in (tc.Tensor, tc.empty, tc.zeros, tc.ones, np.zeros):
+        assert make(shape).shape == wanted
+    assert tc.Tensor(shape, pool=pool).shape == tc.full(shape, 1.5, pool=pool).shape == wanted
+    tensor = tc.zeros(wanted)
+    assert tensor.reshape(-1).reshape(shape).shape == tc.reshape(tensor, shape).shape == wanted
+    assert tc.broadcast_to(tc.asarray(1.0), shape).shape == np.broadcast_to(tc.asarray(1.0), shape).shape == wanted
+    fake = tc.MemoryPool(device="cuda:0", upstream="fake")
+    assert tc.Tensor(shape, pool=fake).shape == tc.Tensor(wanted, pool=fake).reshape(shape).shape == wanted
+    assert tc.zeros(shape, pool=fake).shape == wanted
+
+
+def test_an_array_that_is_no_shape_is_refused() -> None:
+    """Of floating-point numbers, of truth values, of two dimensions."""
+    for wrong in ([2.0], 2.0, [True], [[2]]):
+        for shape in (np.array(wrong), tc.asarray(wrong)):
+            with pytest.raises(TypeError, match="integer"):
+                tc.Tensor(shape)  # type: ignore[arg-type] # wrong on purpose
 
 
 def test_device_and_pool_have_to_agree(pool: tc.MemoryPool) -> None:
@@ -203,7 +230,7 @@ def test_tensors_serve_as_index_and_as_value(grid: tc.Tensor) -> None:
 
 
 def test_length_iteration_and_numbers_are_those_of_the_elements(grid: tc.Tensor) -> None:
-    """A tensor of one element converts to Python's numbers, a larger one does not."""
+    """A tensor of no dimensions converts to Python's numbers, another one does not."""
     assert len(grid) == 3
     assert [row.tolist() for row in grid] == grid.tolist()
     five = grid[1, 1]
@@ -211,10 +238,29 @@ def test_length_iteration_and_numbers_are_those_of_the_elements(grid: tc.Tensor)
     whole = tc.Tensor((), "int64", pool=grid.pool)
     whole.fill(2)
     assert [10, 20, 30][whole] == 30
-    with pytest.raises(ValueError, match=r"size 1|ambiguous|scalar"):
-        float(grid)
+    for number in (int, float, complex):
+        for tensor in (grid, grid[:1, :1]):
+            with pytest.raises(TypeError, match=r"no dimensions.*item\(\) gives the only element"):
+                number(tensor)
     with pytest.raises(ValueError, match="ambiguous"):
         bool(grid)
+
+
+@pytest.mark.parametrize("source", [[1], True, 1.0, [1, 2]], ids=str)
+def test_only_an_integer_of_no_dimensions_is_an_index(source: Any) -> None:
+    """As with NumPy's arrays: a list refuses the others as an index, and range and shapes do."""
+    tensor = tc.asarray(source)
+    for ask in (lambda: [1, 2, 3][tensor], lambda: range(tensor), lambda: operator.index(tensor)):
+        with pytest.raises(TypeError, match="only an integer tensor of no dimensions is an index"):
+            ask()
+
+
+def test_bytes_are_the_elements() -> None:
+    """Of every number of them; a bytes object of that many zeros is for an integer of no dimensions, as with NumPy's arrays."""
+    for count in (1, 2):
+        tensor = tc.asarray([5, 6][:count], "u1")
+        assert bytes(tensor) == bytearray(tensor) == b"\5\6"[:count]
+    assert bytes(tc.asarray(2)) == bytes(2)
 
 
 def test_a_tensor_prints_its_elements(grid: tc.Tensor) -> None:

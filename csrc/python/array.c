@@ -24,12 +24,8 @@ int tci_array_setup(void) {
   return block_handler == NULL ? -1 : 0;
 }
 
-/* Writes the dimensions of an integer or a sequence of integers; their count, or -1 with a Python error set. */
-static int read_shape(PyObject *shape, Py_ssize_t *dimensions) {
-  if (PyIndex_Check(shape)) {
-    dimensions[0] = PyNumber_AsSsize_t(shape, PyExc_OverflowError);
-    return dimensions[0] == -1 && PyErr_Occurred() ? -1 : 1;
-  }
+/* Writes the dimensions of a sequence of integers; their count, or -1 with a Python error set. */
+static int read_dimensions(PyObject *shape, Py_ssize_t *dimensions) {
   PyObject *items = PySequence_Tuple(shape); /* the same object where it is a tuple */
   if (items == NULL) return -1;
   Py_ssize_t count = PyTuple_Size(items);
@@ -38,6 +34,18 @@ static int read_shape(PyObject *shape, Py_ssize_t *dimensions) {
     dimensions[i] = PyNumber_AsSsize_t(PyTuple_GetItem(items, i), PyExc_OverflowError);
   Py_DECREF(items);
   return PyErr_Occurred() ? -1 : (int)count;
+}
+
+/* The same of an integer too. Arrays look like both: those of no dimensions refuse to be a sequence. */
+static int read_shape(PyObject *shape, Py_ssize_t *dimensions) {
+  if (PyTuple_Check(shape) || !PyIndex_Check(shape)) return read_dimensions(shape, dimensions);
+  if (!PyLong_Check(shape) && PySequence_Check(shape)) {
+    int count = read_dimensions(shape, dimensions);
+    if (count >= 0 || !PyErr_ExceptionMatches(PyExc_TypeError)) return count;
+    PyErr_Clear();
+  }
+  dimensions[0] = PyNumber_AsSsize_t(shape, PyExc_OverflowError);
+  return dimensions[0] == -1 && PyErr_Occurred() ? -1 : 1;
 }
 
 /* 0, or -1 with a TypeError set: raw memory can't hold references. */
