@@ -93,6 +93,15 @@ def test_a_tensor_keeps_what_another_library_made(library: str, dtype: str) -> N
     assert int(np.real(tensor.numpy()).sum()) in (4, 5)
 
 
+def test_pytorch_reads_a_tensor_s_type_by_the_ways_that_the_guide_names(grid: tc.Tensor) -> None:
+    """And by `asarray` the buffer as its default type: once PyTorch does not, the warning in the guide can go."""
+    torch = require("torch")
+    for take in (torch.from_dlpack, torch.as_tensor, torch.tensor):
+        assert take(grid).tolist() == grid.tolist()
+    assert torch.from_dlpack(grid).data_ptr() == torch.as_tensor(grid).data_ptr() == grid.ptr
+    assert torch.asarray(grid[0]).dtype == torch.float32
+
+
 def test_arrays_of_jax_stay_as_they_are() -> None:
     """They are constants, which JAX's DLPack does not say: their tensors are read-only, a copy is not."""
     source = require("jax.numpy").arange(4.0)
