@@ -40,6 +40,10 @@ class Elements(Reductions):
             data = f"shape={self.shape}"
         return f"Tensor({data}, dtype={self.dtype}, device='{self.device}')"
 
+    def __format__(self, spec: str) -> str:
+        """Return the element in a format where there are no dimensions; else the text of `str`, which takes no format."""
+        return object.__format__(self, spec) if self._array.ndim else format(self._on_host()[()], spec)
+
     def _on_host(self) -> Array:
         """Return the elements as a NumPy array, copied where they are on a device."""
         array = self._array
@@ -68,6 +72,10 @@ class Elements(Reductions):
 
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: object) -> bool:
+        """Return whether any element equals `value`, which is broadcast."""
+        return bool(np.any(self == value))
 
     def item(self) -> Any:
         """Return the only element as a Python number; ValueError where there are more."""

@@ -268,6 +268,29 @@ def test_a_tensor_prints_its_elements(grid: tc.Tensor) -> None:
     assert repr(grid[:2, :2]) == "Tensor([[0., 1.],\n        [4., 5.]], dtype=float64, device='cpu')"
 
 
+@pytest.mark.parametrize(("value", "spec"), [(1.5, ".2f"), (3, "04d"), (1.5, ""), (True, ""), ("x", ">3"), (1 + 2j, ".1f")], ids=str)
+def test_an_element_takes_a_format(value: Any, spec: str) -> None:
+    """As NumPy's; a tensor of more dimensions has its text alone."""
+    assert format(tc.asarray(np.array(value)), spec) == format(np.array(value), spec)
+    tensor = tc.asarray([1.5])
+    assert f"{tensor}" == str(tensor)
+    with pytest.raises(TypeError, match="unsupported format string passed to Tensor"):
+        format(tensor, ".2f")
+    with pytest.raises(TypeError, match="__round__"):
+        round(tensor)  # type: ignore[call-overload] # as of an array
+
+
+def test_a_tensor_contains_what_any_element_equals(grid: tc.Tensor) -> None:
+    """Of any number of dimensions; a sequence is broadcast, as NumPy does."""
+    assert 5 in grid
+    assert 5 in grid[1]
+    assert 5.5 not in grid
+    assert [3, 5, 0, 0] in grid  # the 5
+    assert grid[2] in grid
+    assert 0 in grid[0, 0]
+    assert 0 not in grid[:0]
+
+
 # ---- views and copies -----------------------------------------------------------------------------------------------------------
 
 
