@@ -69,6 +69,11 @@ class Described(native.ArrayHolder):
         return int(self._array.ptr if isinstance(self._array, DeviceArray) else self._array.ctypes.data)
 
     @property
+    def flags(self) -> Any:
+        """NumPy's flags of the memory: its order (`c_contiguous`, `f_contiguous`), and `writeable`, which can be set to False."""
+        return self._array.flags
+
+    @property
     def device(self) -> Device:
         """The device whose memory holds the elements."""
         device: Device = self._pool.device

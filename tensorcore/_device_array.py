@@ -93,6 +93,11 @@ class DeviceArray:
         return int(self._layout.__array_interface__["data"][0])
 
     @property
+    def flags(self) -> Any:
+        """NumPy's flags of the layout."""
+        return self._layout.flags
+
+    @property
     def contiguous(self) -> bool:
         """Whether the elements lie one behind the other in C order."""
         return bool(self._layout.flags.c_contiguous)

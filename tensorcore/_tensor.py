@@ -216,7 +216,9 @@ class Tensor(Elements):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         """Pickle the elements; the tensor is made again in the current pool of its device, or over the buffer of protocol 5."""
-        return reduce_array(type(self), self._on_host(), self.device, operator.index(protocol))
+        transposed = bool(self.flags.fnc)  # F order and no C order: then the transpose is in C order
+        elements = (self.T if transposed else self)._on_host()
+        return reduce_array(type(self), elements, self.device, operator.index(protocol), transposed=transposed)
 
 
 if TYPE_CHECKING:

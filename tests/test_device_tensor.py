@@ -374,6 +374,8 @@ def test_tensors_on_a_device_are_copied_compared_and_pickled() -> None:
     for again in (there.copy(), copy.copy(there), copy.deepcopy(there), pickle.loads(pickle.dumps(there))):
         assert again.ptr != there.ptr
         assert (again.device, again.tolist()) == (there.device, there.tolist())
+    turned = pickle.loads(pickle.dumps(there.T))
+    assert (turned.T.tolist(), turned.strides) == (there.tolist(), there.T.strides)
     assert there[1, 2].item() == float(there[1, 2]) == 5
     assert repr(there[0]) == "Tensor([0., 1., 2.], dtype=float64, device='cuda:0')"
     assert there.cuda() is there.to("cuda") is there.cuda(0) is there

@@ -194,6 +194,26 @@ def test_protocol_5_hands_the_memory_on_without_a_copy(pool: tc.MemoryPool) -> N
     assert live(pool) == 0
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_keeps_the_order_of_the_elements_in_memory(pool: tc.MemoryPool, grid: tc.Tensor, protocol: int) -> None:
+    """C and F order, as with NumPy's arrays; any other becomes C order."""
+    cube = tc.asarray(np.arange(24.0).reshape(2, 3, 4), pool=pool)
+    for source in (grid, grid.T, cube.T, grid[:, 1], grid[::2].T, grid[:0].T, cube.transpose(0, 2, 1)):
+        with pool.use():
+            again = pickle.loads(pickle.dumps(source, protocol))
+        assert (again.shape, again.tolist(), again.pool) == (source.shape, source.tolist(), pool)
+        assert (again.flags.fnc, again.flags.forc) == (source.flags.fnc, True)
+
+
+def test_protocol_5_hands_on_memory_in_f_order_too(pool: tc.MemoryPool, grid: tc.Tensor) -> None:
+    """Without a copy on either side."""
+    buffers: list[pickle.PickleBuffer] = []
+    count, source = pool.allocation_count, grid.T
+    again = pickle.loads(pickle.dumps(source, 5, buffer_callback=buffers.append), buffers=buffers)
+    assert (again.ptr, again.strides, again.tolist()) == (source.ptr, source.strides, source.tolist())
+    assert pool.allocation_count == count
+
+
 def test_buffers_that_crossed_processes_are_as_good(pool: tc.MemoryPool) -> None:
     """Bytes are copied into the pool and so can be written to; mapped memory is used where it is, read-only where it is that."""
     source = tc.asarray(np.arange(10.0), pool=pool, copy=True)
