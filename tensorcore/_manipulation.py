@@ -113,7 +113,7 @@ def stack(arrays: Operands, /, *, axis: int = 0) -> Tensor:
 
 def unstack(x: Operand, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """Return the parts along an axis, as views without it."""
-    return call(xp.unstack, x, axis=axis)
+    return tuple(call(xp.moveaxis, x, axis, 0))
 
 
 def flip(x: Operand, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:

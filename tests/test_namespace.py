@@ -80,6 +80,20 @@ def test_the_namespace_tells_about_itself() -> None:
         info.dtypes(device="nowhere")
 
 
+def test_unstacked_parts_are_views(pool: tc.MemoryPool) -> None:
+    """Elements too: writing to them writes to the tensor."""
+    x = tc.asarray([[1.0, 2.0], [3.0, 4.0]], pool=pool)
+    count = pool.allocation_count
+    for part in (*tc.unstack(x, axis=1), *tc.unstack(x[0])):
+        part += 10
+    assert x.tolist() == [[21, 22], [13, 14]]
+    assert pool.allocation_count == count
+    with pytest.raises(ValueError, match="axis"):
+        tc.unstack(x, axis=2)
+    with pytest.raises(ValueError, match="axis"):
+        tc.unstack(tc.asarray(1.0))
+
+
 def test_a_tensor_names_its_namespace() -> None:
     """For each version of the standard so far; another one is refused."""
     x: Any = tc.ones(1)
