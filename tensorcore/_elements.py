@@ -36,6 +36,8 @@ class Elements(Reductions):
     def __repr__(self) -> str:
         try:
             data = np.array2string(self._on_host(), prefix="Tensor(", separator=", ")
+            if self.size == 0 and self.shape != (0,):
+                data += f", shape={self.shape}"
         except DeviceUnavailableError:  # a fake device: it has no elements to show
             data = f"shape={self.shape}"
         return f"Tensor({data}, dtype={self.dtype}, device='{self.device}')"

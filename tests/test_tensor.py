@@ -304,6 +304,13 @@ def test_a_tensor_contains_what_any_element_equals(grid: tc.Tensor) -> None:
     assert 0 not in grid[:0]
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0, 3)], ids=str)
+def test_without_elements_a_tensor_prints_its_shape(shape: tuple[int, ...]) -> None:
+    """Where `[]` does not tell it, as NumPy does."""
+    text = repr(np.empty(shape)).removeprefix("array(").removesuffix("dtype=float64)")
+    assert repr(tc.Tensor(shape)) == f"Tensor({text}dtype=float64, device='cpu')"
+
+
 # ---- views and copies -----------------------------------------------------------------------------------------------------------
 
 
