@@ -26,13 +26,21 @@ _DEVICE_NAME = re.compile(r"([a-z]+)(?::(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device: the name of its backend and its number. Printed as `cpu`, `cuda:1`, `pinned`."""
+    """One device: the name of its backend and its number. Printed as `cpu`, `cuda:1`, `pinned`, and equal to that text."""
 
     kind: str
     index: int = 0
 
     def __str__(self) -> str:
         return self.kind if self.index == 0 and self.kind in ("cpu", "pinned") else f"{self.kind}:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Device):
+            return self.index == other.index and self.kind == other.kind
+        return str(self) == other if isinstance(other, str) else NotImplemented  # NumPy's arrays name their device in a str
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
 
 class Backend(ABC):

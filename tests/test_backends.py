@@ -11,7 +11,7 @@ import itertools
 import pytest
 
 import tensorcore as tc
-from tensorcore._backend import find_backend, why_unavailable
+from tensorcore._backend import find_backend, parse_device, why_unavailable
 
 BACKENDS = {
     "cpu": lambda: tc.MemoryPool(device="cpu"),
@@ -108,6 +108,17 @@ def test_arrays_own_their_block(name: str) -> None:
         assert (tensor.numpy().sum(), zeros.sum(), view.sum()) == (90_000, 0, 500)
         del tensor, zeros, view
         assert pool.total_allocated == 0
+
+
+@pytest.mark.parametrize("name", ["cpu", "pinned", "pinned:1", "cuda:0", "cuda:1"])
+def test_a_device_equals_its_name(name: str) -> None:
+    """With the same hash, so that libraries can compare it with the device of NumPy's arrays; another spelling is not its name."""
+    where = parse_device(name)
+    assert where == name
+    assert name == where
+    assert {where, name} == {name}
+    assert where not in ("tpu", name + "0", name.partition(":")[0] + ":7", None, 0)
+    assert parse_device("cuda") != "cuda"
 
 
 def test_arrays_are_refused_over_addresses_that_the_cpu_can_not_use() -> None:
