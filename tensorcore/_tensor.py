@@ -16,11 +16,11 @@ from . import _compute
 from ._backend import Device, parse_device
 from ._defaults import get_default_device
 from ._device_array import DeviceArray
-from ._elements import Elements
 from ._errors import DeviceMismatchError
 from ._global import current_pool
 from ._interfaces import require_host
 from ._lib import native
+from ._methods import Methods
 from ._pickling import reduce_array
 from ._transfer import copy_into_pool, new_array, record_use
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[int]
 
 
-class Tensor(Elements):
+class Tensor(Methods):
     """An n-dimensional array in memory of a pool. It is not initialised.
 
     Parameters
