@@ -37,6 +37,8 @@ class Methods(Elements):
         """Return the complex conjugates; of real numbers a view."""
         return _call(np.ndarray.conj, self)
 
+    conjugate = conj  # Python's name, of its numbers too
+
     @property
     def real(self) -> Self:
         """A view of the real parts, which can be assigned to."""
@@ -56,6 +58,10 @@ class Methods(Elements):
         if self.dtype.kind != "c":
             raise TypeError(f"numbers of {self.dtype} have no imaginary part to set")
         self.imag[...] = value
+
+    def take(self, indices: Any, axis: int | None = None) -> Self:
+        """Return the elements at `indices` along an axis, of the flattened tensor with None."""
+        return _call(np.ndarray.take, self, indices, axis)
 
     # ---- shapes -----------------------------------------------------------------------------------------------------------------
 

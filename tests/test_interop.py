@@ -309,11 +309,14 @@ def test_scipy_follows_the_array_api_with_tensors(run_python: RunPython) -> None
         os.environ["SCIPY_ARRAY_API"] = "1"
         import tensorcore as tc
         from scipy import special, stats
+        from scipy.linalg import toeplitz
         x = tc.asarray([[1.0, 2.0, 4.0], [3.0, 5.0, 9.0]])
-        print(type(special.logsumexp(x, axis=1)).__name__, type(stats.zscore(x, axis=1)).__name__)
+        ranks = stats.spearmanr(x[0], tc.asarray([1.0, 3.0, 2.0])).statistic
+        results = [special.logsumexp(x, axis=1), stats.zscore(x, axis=1), ranks]
+        print({type(result).__name__ for result in results}, f"{ranks:.1f} {toeplitz(x[0])[1, 0]:.1f}")
         """
     )
-    assert output.split() == ["Tensor", "Tensor"]
+    assert output.split() == ["{'Tensor'}", "0.5", "2.0"]
 
 
 def test_scikit_learn_takes_tensors(grid: tc.Tensor) -> None:
@@ -344,11 +347,16 @@ def test_scikit_learn_follows_the_array_api_with_tensors(run_python: RunPython) 
         os.environ["SCIPY_ARRAY_API"] = "1"
         import numpy as np, sklearn, tensorcore as tc
         from sklearn.decomposition import PCA
+        from sklearn.metrics import r2_score
+        from sklearn.neighbors import KNeighborsClassifier
         values = np.random.default_rng(0).normal(size=(50, 4))
+        wanted = PCA(2, svd_solver="full").fit_transform(values)
         with sklearn.config_context(array_api_dispatch=True):
             found = PCA(2, svd_solver="full").fit_transform(tc.asarray(values))
-        wanted = PCA(2, svd_solver="full").fit_transform(values)
-        print(type(found).__name__, np.allclose(np.asarray(found), wanted))
+            signs = tc.asarray(values[:, 0] > 0, "i8")
+            near = KNeighborsClassifier(1).fit(tc.asarray(values), signs).predict(tc.asarray(values))
+            mixed = r2_score(values[:, 0], tc.asarray(values[:, 0]))
+        print(type(found).__name__, np.allclose(np.asarray(found), wanted), near.tolist() == signs.tolist(), mixed)
         """
     )
-    assert output.split() == ["Tensor", "True"]
+    assert output.split() == ["Tensor", "True", "True", "1.0"]
