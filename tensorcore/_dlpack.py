@@ -103,18 +103,21 @@ class DLPack(Interfaces):
             allowed, or the consumer's device is of a kind that TensorCore does not know.
         ValueError
             The stream is none of this device.
+        TypeError
+            `max_version` is no tuple.
         """
+        versioned = _is_versioned(max_version)
         if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
             if copy is False:
                 raise BufferError(
                     f"the tensor is not on DLPack device {tuple(dl_device)}, and copy=False forbids to bring it there"
                 )
             moved: Any = self.to(_device_of(*dl_device))  # type: ignore[attr-defined] # of Tensor
-            return moved.__dlpack__(stream=stream, max_version=max_version)
+            return moved._export(stream, copied=True, versioned=versioned)
         source: Any = self.copy() if copy else self  # type: ignore[attr-defined] # of Tensor
-        return source._export(stream, versioned=max_version is not None and max_version[0] >= 1)
+        return source._export(stream, copied=bool(copy), versioned=versioned)
 
-    def _export(self, stream: int | None, *, versioned: bool) -> Any:
+    def _export(self, stream: int | None, *, copied: bool, versioned: bool) -> Any:
         array = self._array
         if isinstance(array, DeviceArray):
             address, read_only = array.ptr, array.read_only
@@ -130,7 +133,7 @@ class DLPack(Interfaces):
         elif stream is not None:
             raise ValueError(f"the CPU has no streams: stream is None, not {stream!r}")
         where = self.__dlpack_device__()
-        return native.dlpack_export(array, address, array.shape, strides, dtype, where, read_only, versioned)
+        return native.dlpack_export(array, address, array.shape, strides, dtype, where, read_only, copied, versioned)
 
     def _lend(self, array: DeviceArray, stream: int | None) -> None:
         """Make the consumer's stream wait for the current one, and the block wait for the consumer's stream once it is freed."""
@@ -146,6 +149,15 @@ class DLPack(Interfaces):
 
 
 # ---- types and places -----------------------------------------------------------------------------------------------------------
+
+
+def _is_versioned(max_version: tuple[int, int] | None) -> bool:
+    """Return whether a consumer that knows versions up to `max_version` takes a versioned capsule."""
+    if max_version is None:
+        return False
+    if not isinstance(max_version, tuple):
+        raise TypeError(f"max_version is None or a tuple like (1, 0), not {max_version!r}")
+    return max_version >= (1,)
 
 
 def _type_of(dtype: np.dtype[Any]) -> tuple[int, int]:

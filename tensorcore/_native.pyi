@@ -134,6 +134,7 @@ def dlpack_export(
     dtype: tuple[int, int],
     device: tuple[int, int],
     read_only: bool,
+    copied: bool,
     versioned: bool,
     /,
 ) -> Any: ...

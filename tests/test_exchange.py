@@ -175,6 +175,42 @@ def test_copies_are_made_as_asked(pool: tc.MemoryPool) -> None:
     del capsule
 
 
+class Head(ctypes.Structure):
+    """The beginning of DLManagedTensorVersioned."""
+
+    _fields_ = (
+        ("version", ctypes.c_uint32 * 2),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+    )
+
+
+def flags_of(capsule: Any) -> int:
+    """Return the flags of a versioned capsule."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return int(Head.from_address(get(capsule, b"dltensor_versioned")).flags)
+
+
+def test_a_capsule_says_whether_it_is_a_copy_and_whether_it_can_be_written_to() -> None:
+    """In the flags of DLPack 1.0; a consumer may keep a copy for itself."""
+    tensor = tc.arange(5)
+    frozen = tensor[1:]
+    frozen.flags.writeable = False
+    read_only, is_copied = 1, 2
+    for source, copy, flags in [(tensor, None, 0), (tensor, False, 0), (tensor, True, is_copied), (frozen, None, read_only)]:
+        assert flags_of(source.__dlpack__(max_version=(1, 0), copy=copy)) == flags
+    assert flags_of(frozen.__dlpack__(max_version=(1, 1), copy=True)) == is_copied
+
+
+def test_a_version_is_a_tuple() -> None:
+    """A number or a text is a TypeError that says so."""
+    for wrong in (1, "1.0", [1, 0]):
+        with pytest.raises(TypeError, match=r"max_version is None or a tuple like \(1, 0\)"):
+            tc.arange(3).__dlpack__(max_version=wrong)  # type: ignore[arg-type] # wrong on purpose
+
+
 def test_read_only_memory_stays_so() -> None:
     """Versioned capsules say it, older ones can't and are refused."""
     array = np.arange(3.0)

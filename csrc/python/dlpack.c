@@ -10,6 +10,7 @@
 #define PLAIN "dltensor"
 #define VERSIONED "dltensor_versioned"
 #define READ_ONLY 1u /* DLPACK_FLAG_BITMASK_READ_ONLY */
+#define IS_COPIED 2u /* DLPACK_FLAG_BITMASK_IS_COPIED */
 #define MAJOR 1u     /* the newest layout that is known here */
 
 enum { CPU = 1, CUDA_HOST = 3, ROCM_HOST = 11 }; /* DLDeviceType, where the CPU can write */
@@ -81,12 +82,11 @@ static int read_integers(PyObject *tuple, int64_t *values) {
   return PyErr_Occurred() ? -1 : (int)count;
 }
 
-static PyObject *export_capsule(export *self, dl_tensor tensor, int read_only, int versioned) {
+static PyObject *export_capsule(export *self, dl_tensor tensor, uint64_t flags, int versioned) {
   tensor.lanes = 1;
   tensor.shape = self->shape;
   tensor.strides = self->strides;
   if (versioned) {
-    uint64_t flags = read_only ? READ_ONLY : 0;
     self->head.versioned = (dl_versioned){MAJOR, 0, self, delete_versioned, flags, tensor};
     return PyCapsule_New(&self->head.versioned, VERSIONED, capsule_destroy);
   }
@@ -94,14 +94,14 @@ static PyObject *export_capsule(export *self, dl_tensor tensor, int read_only, i
   return PyCapsule_New(&self->head.plain, PLAIN, capsule_destroy);
 }
 
-/* dlpack_export(owner, address, shape, strides in elements, (code, bits), (device type, device id), read_only, versioned): a capsule. */
+/* dlpack_export(owner, address, shape, strides in elements, (code, bits), (device type, device id), read_only, copied, versioned). */
 PyObject *tci_dlpack_export(PyObject *module, PyObject *arguments) {
   (void)module;
   PyObject *owner, *address, *shape, *strides;
   dl_tensor tensor = {0};
-  int read_only, versioned, type_code, bits;
-  if (!PyArg_ParseTuple(arguments, "OOO!O!(ii)(ii)pp", &owner, &address, &PyTuple_Type, &shape, &PyTuple_Type, &strides, &type_code, &bits,
-                        &tensor.device_type, &tensor.device_id, &read_only, &versioned))
+  int read_only, copied, versioned, type_code, bits;
+  if (!PyArg_ParseTuple(arguments, "OOO!O!(ii)(ii)ppp", &owner, &address, &PyTuple_Type, &shape, &PyTuple_Type, &strides, &type_code, &bits,
+                        &tensor.device_type, &tensor.device_id, &read_only, &copied, &versioned))
     return NULL;
   export *self = calloc(1, sizeof *self);
   if (self == NULL) return PyErr_NoMemory();
@@ -111,7 +111,7 @@ PyObject *tci_dlpack_export(PyObject *module, PyObject *arguments) {
   PyObject *capsule = NULL;
   if ((tensor.data != NULL || !PyErr_Occurred()) && (tensor.dimension_count = read_integers(shape, self->shape)) >= 0 &&
       read_integers(strides, self->strides) >= 0)
-    capsule = export_capsule(self, tensor, read_only, versioned);
+    capsule = export_capsule(self, tensor, (read_only ? READ_ONLY : 0) | (copied ? IS_COPIED : 0), versioned);
   if (capsule == NULL) export_free(self);
   return capsule;
 }
