@@ -23,6 +23,15 @@ def test_result_is_the_same_to_the_bit_plain_and_pooled(tmp_path: Path) -> None:
     assert picture.startswith(b"\x89PNG")
 
 
+def test_arguments_that_it_does_not_know_are_refused(tmp_path: Path) -> None:
+    """Before anything is computed; `--device` was the name of a picture once."""
+    command = [sys.executable, str(EXAMPLE), "--device", "cuda"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "unrecognized arguments: --device" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_heat_is_in_balance_to_rounding(tmp_path: Path) -> None:
     words = run_short(tmp_path, sys.executable).splitlines()[0].split()
     assert abs(float(words[-1])) < 1e-6

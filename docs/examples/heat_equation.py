@@ -10,9 +10,9 @@ which the scheme keeps to rounding, and a checksum of the field; draws it to a P
     tensorcore run --compare docs/examples/heat_equation.py
 """
 
+import argparse
 import hashlib
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -78,7 +78,9 @@ def write_png(path: Path, field: Field) -> None:
 
 
 def main() -> None:
-    picture = Path(sys.argv[1] if len(sys.argv) > 1 else "out/heat_equation.png")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("picture", nargs="?", type=Path, default="out/heat_equation.png", help="where to draw the result (a PNG)")
+    picture = parser.parse_args().picture
     temperature, gained = simulate()
     error = temperature.sum() - AMBIENT * POINTS**2 - gained
     write_png(picture, temperature)

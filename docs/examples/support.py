@@ -22,13 +22,18 @@ ROUNDS = 3
 
 
 def parse_options(description: str | None, **sizes: int) -> argparse.Namespace:
-    """The device, the picture, and numbers with their defaults."""
+    """The device, which is there, the picture, and numbers with their defaults."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--picture", type=Path, help="where to draw the result (a PNG)")
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"({default})")
-    return parser.parse_args()
+    options = parser.parse_args()
+    try:
+        tc.device(options.device)
+    except tc.DeviceUnavailableError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    return options
 
 
 def compare(run: Example, device: str) -> NDArray[Any]:
