@@ -104,20 +104,31 @@ static void run_tiles(const program *p, tiles *t, size_t begin, size_t end, bool
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Past the cache go whole lines; the elements before the first and behind the last one are stored as others are. */
-static void run_part(void *context, size_t begin, size_t end) {
-  const program *p = context;
+static void run_range(const program *p, tiles *t, size_t begin, size_t end) {
   size_t per_line = TCI_SIMD_LINE / p->size;
-  tiles t;
   if (!p->stream) {
-    run_tiles(p, &t, begin, end, false);
+    run_tiles(p, t, begin, end, false);
     return;
   }
   size_t first = begin + least(end - begin, (-(uintptr_t)(p->out + begin * p->size) & (TCI_SIMD_LINE - 1)) / p->size);
   size_t last = first + (end - first) / per_line * per_line;
-  run_tiles(p, &t, begin, first, false);
-  run_tiles(p, &t, first, last, true);
-  run_tiles(p, &t, last, end, false);
+  run_tiles(p, t, begin, first, false);
+  run_tiles(p, t, first, last, true);
+  run_tiles(p, t, last, end, false);
   p->kernels->fence();
+}
+
+static __attribute__((noinline)) void run_range_in_tiles(const program *p, size_t begin, size_t end) {
+  tiles t; /* more stack than some threads have, which one operation should not need */
+  run_range(p, &t, begin, end);
+}
+
+static void run_part(void *context, size_t begin, size_t end) {
+  const program *p = context;
+  if (p->step_count == 1)
+    run_range(p, NULL, begin, end);
+  else
+    run_range_in_tiles(p, begin, end);
 }
 
 static tc_status run(program *p, size_t count) {

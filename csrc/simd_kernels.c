@@ -170,7 +170,8 @@ static inline void lanes_load(vector *x, const double *from) {
   for (size_t k = 0; k < VECTORS; k++) x[k] = load(from + k * WIDTH);
 }
 
-static void lanes_finish(const lanes *l, tci_simd_partial *partial) {
+/* False: what was lost is not known, of a sum that is infinite, or not a number, or because it could not be computed. */
+static bool lanes_finish(const lanes *l, tci_simd_partial *partial) {
   double value[LANES], error[LANES];
   memcpy(value, l->value, sizeof value);
   memcpy(error, l->error, sizeof error);
@@ -180,7 +181,9 @@ static void lanes_finish(const lanes *l, tci_simd_partial *partial) {
     TWO_SUM(partial->value, partial->error, double, partial->value, value[k]);
     partial->error += error[k];
   }
-  if (!isfinite(partial->error)) partial->error = 0.0; /* of a sum that is infinite, or not a number */
+  bool known = isfinite(partial->error);
+  if (!known) partial->error = 0.0;
+  return known;
 }
 
 static void sum_f64(size_t count, const void *x, const void *unused, tci_simd_partial *partial) {
@@ -235,42 +238,54 @@ static inline void lanes_add_block(lanes *l, const double *ready) {
 WIDE_SUM(sum_f32, x, WIDENED)
 WIDE_SUM(dot_f32, x, WIDE_PRODUCT)
 
-/* What rounding the product p = x * y lost: exactly, as long as nothing overflows or underflows on the way. */
-static inline double product_error(double x, double y, double p) {
-#if defined(__FMA__) || defined(__aarch64__)
-  return __builtin_fma(x, y, -p);
-#else /* Dekker, 1971: halves of 26 bits, whose products are exact. A call of fma() without the instruction is 20 times slower. */
-  const double split = 134217729.0; /* 2^27 + 1 */
-  const double cx = split * x, xh = cx - (cx - x), xl = x - xh;
-  const double cy = split * y, yh = cy - (cy - y), yl = y - yh;
-  return ((xh * yh - p) + xh * yl + xl * yh) + xl * yl;
-#endif
+/* What rounding products p = x * y lost: exactly, as long as nothing underflows. */
+static inline void errors_by_fma(double *lost, const double *x, const double *y, const double *p) {
+  for (size_t i = 0; i < LANES; i++) lost[i] = fma(x[i], y[i], -p[i]);
 }
+#if defined(__FMA__) || defined(__aarch64__)
+#define product_errors errors_by_fma
+enum { ERRORS_MAY_FAIL = 0 };
+#else /* Dekker, 1971: halves of 26 bits, whose products are exact. A call of fma() without the instruction is 20 times slower. */
+static inline void product_errors(double *lost, const double *x, const double *y, const double *p) {
+  const double split = 134217729.0; /* 2^27 + 1 */
+  for (size_t i = 0; i < LANES; i++) {
+    const double cx = split * x[i], xh = cx - (cx - x[i]), xl = x[i] - xh; /* NaN beyond 2^996 */
+    const double cy = split * y[i], yh = cy - (cy - y[i]), yl = y[i] - yh;
+    lost[i] = ((xh * yh - p[i]) + xh * yl + xl * yh) + xl * yl;
+  }
+}
+enum { ERRORS_MAY_FAIL = 1 };
+#endif
 
-static inline void lanes_add_products(lanes *l, const double *a, const double *b) {
+typedef void (*errors_of)(double *lost, const double *x, const double *y, const double *p);
+
+static inline void lanes_add_products(lanes *l, const double *a, const double *b, errors_of errors) {
   double product[LANES], lost[LANES];
   vector v[VECTORS];
   for (size_t i = 0; i < LANES; i++) product[i] = a[i] * b[i];
-  for (size_t i = 0; i < LANES; i++) lost[i] = product_error(a[i], b[i], product[i]);
+  errors(lost, a, b, product);
   lanes_load(v, product);
   lanes_add(l, v);
   lanes_load(v, lost);
   for (size_t k = 0; k < VECTORS; k++) l->error[k] += v[k];
 }
 
-static void dot_f64(size_t count, const void *x, const void *y, tci_simd_partial *partial) {
-  const double *a = x, *b = y;
+static inline bool dot_by(errors_of errors, size_t count, const double *a, const double *b, tci_simd_partial *partial) {
   double tail[2][LANES];
   lanes l;
   size_t i = 0;
   lanes_clear(&l);
-  for (; i + LANES <= count; i += LANES) lanes_add_products(&l, a + i, b + i);
+  for (; i + LANES <= count; i += LANES) lanes_add_products(&l, a + i, b + i, errors);
   for (size_t k = 0; k < LANES; k++) {
     tail[0][k] = i + k < count ? a[i + k] : -0.0;
     tail[1][k] = i + k < count ? b[i + k] : 0.0; /* a product of -0.0 */
   }
-  lanes_add_products(&l, tail[0], tail[1]);
-  lanes_finish(&l, partial);
+  lanes_add_products(&l, tail[0], tail[1], errors);
+  return lanes_finish(&l, partial);
+}
+
+static void dot_f64(size_t count, const void *x, const void *y, tci_simd_partial *partial) {
+  if (!dot_by(product_errors, count, x, y, partial) && ERRORS_MAY_FAIL) dot_by(errors_by_fma, count, x, y, partial);
 }
 
 #define INTEGER_SUM(NAME, T, SUM, ELEMENT)                                                  \

@@ -73,14 +73,9 @@ def _is_operand(value: Any) -> bool:
         return True
     if hasattr(type(value), "__array_ufunc__"):
         return type(value).__array_ufunc__ is np.ndarray.__array_ufunc__
-    if isinstance(value, (Number, np.generic, list, tuple)):
-        return True
-    if getattr(type(value), "__array_priority__", 0.0) > 0.0:  # NumPy's own
+    if getattr(value, "__array_priority__", 0.0) > 0.0:  # NumPy's own
         return False
-    try:
-        return np.asarray(value).dtype.kind != "O"  # NumPy would make an object of it
-    except Exception:  # whatever its conversion raises
-        return False
+    return isinstance(value, (Number, np.generic, list, tuple)) or np.asarray(value).dtype.kind != "O"
 
 
 # ---- operands -------------------------------------------------------------------------------------------------------------------
@@ -157,10 +152,15 @@ def _owner_of(array: np.ndarray[Any, np.dtype[Any]], pool: MemoryPool) -> Memory
     return pool if ours or not array.size else Elsewhere(pool.device)
 
 
-def refuse(error: Exception | None, pool: MemoryPool, like: np.ndarray[Any, np.dtype[Any]] | None = None) -> NoReturn:
-    """Raise what it means that NumPy, or an operator, got no memory."""
-    if like is not None:
-        pool._refuse(like.nbytes)
+def refuse(
+    error: Exception | None,
+    pool: MemoryPool,
+    like: np.ndarray[Any, np.dtype[Any]] | None = None,
+    dtype: np.dtype[Any] | None = None,
+) -> NoReturn:
+    """Raise what it means that NumPy got no memory, or an operator: for elements of `dtype`, as many as `like` has, or one."""
+    if dtype is not None:
+        pool._refuse(dtype.itemsize * (like.size if like is not None else 1))
     if error is None or isinstance(error, OutOfMemoryError) or not hasattr(error, "_total_size"):
         raise error or MemoryError
     try:

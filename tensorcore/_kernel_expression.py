@@ -34,7 +34,7 @@ def evaluate_program(launcher: Launcher, program: Program, operands: Mapping[str
     Raises
     ------
     ValueError
-        There is no array among them, or too many.
+        There are too many of them.
     TypeError
         A number is not Python's.
     """
@@ -92,8 +92,6 @@ def _is_number(name: str, operand: Any) -> bool:
 
 
 def _require_room(arrays: int, numbers: int) -> None:
-    if arrays == 0:
-        raise ValueError("an expression of numbers alone has no shape: give one array at least")
     if arrays > MOST_ARRAYS or numbers > MOST_NUMBERS:
         most = f"a kernel takes {MOST_ARRAYS} and {MOST_NUMBERS}"
         raise ValueError(f"an expression of {arrays} arrays and {numbers} numbers; {most}: compute a part of it first")

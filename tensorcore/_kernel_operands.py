@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from ._errors import DeviceMismatchError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Order = Literal["C", "F"]
 
@@ -63,6 +62,15 @@ def require_alike(operands: list[Operand]) -> None:
             raise ValueError(f"dtypes differ: {first.dtype} and {operand.dtype}; cast one with astype")
         if operand.device != first.device:
             raise DeviceMismatchError(f"arrays lie on devices {first.device} and {operand.device}; copy one over")
+
+
+def require_number(alpha: Any) -> Any:
+    """Return a factor as it is; TypeError where it is not one number."""
+    if alpha is None or isinstance(alpha, str | bytes) or np.ndim(alpha) != 0:
+        raise TypeError(
+            f"alpha is one number for all elements, not {type(alpha).__name__}: multiply arrays with vectorized_multiply"
+        )
+    return alpha
 
 
 def require_target(target: Operand) -> None:

@@ -28,7 +28,6 @@ _call, _reduce_all = native.call, native.reduce_all
 _sum, _prod, _min, _max = np.add.reduce, np.multiply.reduce, np.minimum.reduce, np.maximum.reduce
 _any, _all = np.logical_or.reduce, np.logical_and.reduce
 _mean = np.ndarray.mean  # which takes the same arguments
-_plain_types: set[type] = {np.ndarray}  # and the classes of tensors: arguments without a say of their own
 _STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
@@ -36,9 +35,6 @@ class Reductions(DLPack):
     """The part of a tensor that sums up, and answers NumPy and the array API standard."""
 
     __slots__ = ()
-
-    def __init_subclass__(cls) -> None:
-        _plain_types.add(cls)
 
     # ---- reductions -------------------------------------------------------------------------------------------------------------
 
@@ -49,8 +45,9 @@ class Reductions(DLPack):
     def sum(self, axis: Axis = None, dtype: npt.DTypeLike | None = None, *, keepdims: bool = False) -> Self:
         """Return the sum along one or more axes, over everything with None; small integers are summed as 64-bit ones.
 
-        Over everything, numbers of float32 and float64 are summed with what each addition loses carried along: the result is within
-        about a rounding of the exact sum (`math.fsum`), where NumPy's error grows with the length. So are those of `mean`.
+        Over everything, numbers of float64 are summed with what each addition loses carried along: the result is within about a
+        rounding of the exact sum (`math.fsum`), where NumPy's error grows with the length. Those of float32 are summed in float64
+        and rounded once at the end. So are the sums of `mean`.
         """
         if axis is None and dtype is None:
             return self._with_dimensions(_reduce_all(_sum, native.SUM, self), keepdims)
@@ -124,8 +121,9 @@ class Reductions(DLPack):
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a function of NumPy with its result in the pool; arrays of other libraries among its arguments are theirs."""
-        if not _plain_types.issuperset(types) and not all(issubclass(kind, (Described, np.ndarray)) for kind in types):
-            return NotImplemented
+        for kind in types:
+            if not issubclass(kind, (Described, np.ndarray)):
+                return NotImplemented
         if func in _OVER_EVERYTHING and len(args) == 1 and not kwargs and isinstance(args[0], Reductions):
             return _OVER_EVERYTHING[func](args[0])
         return _call(func, *args, **kwargs)

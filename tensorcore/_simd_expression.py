@@ -30,6 +30,7 @@ _MULTIPLY_SUBTRACT: int = lib.TC_SIMD_MULTIPLY_SUBTRACT
 _MOST_INPUTS: int = lib.TC_SIMD_INPUTS
 _MOST_STEPS: int = lib.TC_SIMD_STEPS
 _TEMPORARIES: int = lib.TC_SIMD_TEMPORARIES
+_MOST_SHOWN = 100  # characters of an expression in an error
 
 _BINARY: dict[type[ast.operator], tuple[int, Callable[[Any, Any], Any]]] = {
     ast.Add: (ADD, operator.add),
@@ -58,6 +59,14 @@ class Program:
     code: bytes | None
     """The steps for C, whose inputs are the names' arrays and then the numbers; None: more than C's machine can hold."""
 
+    def joins_numbers(self, numbers: frozenset[str]) -> bool:
+        """Return whether a step has no array behind it where these names are numbers: Python computes it, in its own types."""
+        without: set[int] = set()
+        for index, (_, inputs) in enumerate(self.steps):
+            if all(x[0] in without if isinstance(x, tuple) else x in numbers if isinstance(x, str) else True for x in inputs):
+                without.add(index)
+        return bool(without)
+
     def require_operands(self, operands: Mapping[str, Any]) -> None:
         """Raise TypeError where the operands are not those of the program's names."""
         if len(operands) == len(self.names) and all(name in operands for name in self.names):
@@ -71,15 +80,19 @@ class Program:
 @dataclass(slots=True)
 class _Compiler:
     text: str
+    numbers: dict[str, Number] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     steps: list[tuple[int, tuple[Operand, ...]]] = field(default_factory=list)
 
     def refuse(self, what: str) -> ValueError:
-        return ValueError(f"expression {self.text!r} {what}; it may have names, numbers, + - * / and parentheses")
+        text = self.text if len(self.text) <= _MOST_SHOWN else f"{self.text[:_MOST_SHOWN]}..."
+        return ValueError(f"expression {text!r} {what}; it may have names, numbers, + - * / and parentheses")
 
     def visit(self, node: ast.expr) -> Operand:
         """Append the steps that compute a node and return where its value is then."""
         match node:
+            case ast.Name(id=name) if name in self.numbers:
+                return self.numbers[name]
             case ast.Name(id=name):
                 if name not in self.names:
                     self.names.append(name)
@@ -156,16 +169,42 @@ def _joined(operation: int, registers: list[int], product: int, code: list[tuple
     return operation, registers
 
 
+def compile_for(text: str, operands: Mapping[str, Any]) -> tuple[Program, dict[str, Any]]:
+    """Return the program of an expression for these operands, and those that are its names'.
+
+    Where numbers meet, they are part of the program, so that Python computes with them as NumPy has it do; it is then compiled for
+    them. Else a number is an operand like an array, and another number needs no other program.
+
+    Raises
+    ------
+    TypeError
+        The expression is no text, or the operands are not those of its names.
+    ValueError
+        No operand is an array; or as `compile_expression`.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"an expression is a text such as 'a*b + c', not {type(text).__name__}")
+    program = compile_expression(text)
+    program.require_operands(operands)
+    numbers = {name: operands[name] for name in program.names if type(operands[name]) in (int, float)}
+    if len(numbers) == len(program.names):
+        raise ValueError(f"expression {text!r} of numbers alone has no shape: give one array at least")
+    if not numbers or not program.joins_numbers(frozenset(numbers)):
+        return program, dict(operands)
+    program = compile_expression(text, tuple((name, repr(value), value) for name, value in numbers.items()))
+    return program, {name: operands[name] for name in program.names}
+
+
 @lru_cache(maxsize=256)
-def compile_expression(text: str) -> Program:
-    """Return the program of an expression.
+def compile_expression(text: str, numbers: tuple[tuple[str, str, Number], ...] = ()) -> Program:
+    """Return the program of an expression, in which some names stand for numbers: each with its `repr`, by which 0.0 is not -0.0.
 
     Raises
     ------
     ValueError
         It is no expression, has something else than is allowed, names no array, or divides a number by 0.
     """
-    compiler = _Compiler(text)
+    compiler = _Compiler(text, {name: value for name, _, value in numbers})
     try:
         return compiler.program(compiler.visit(ast.parse(text.strip(), mode="eval").body))
     except SyntaxError as error:

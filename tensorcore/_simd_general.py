@@ -13,8 +13,9 @@ import numpy as np
 
 from ._allocation import PooledAllocation
 from ._errors import DeviceMismatchError
+from ._kernel_operands import require_number
 from ._lib import ffi, lib, pointer
-from ._simd_expression import ADD, DIVIDE, FMA, MULTIPLY, NEGATE, SUBTRACT, compile_expression
+from ._simd_expression import ADD, DIVIDE, FMA, MULTIPLY, NEGATE, SUBTRACT, compile_for
 from ._tensor import Tensor
 
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ def vectorized_fill(out: Any, value: Any) -> Any:
 
 def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     """Return what an expression computes, one operation after the other."""
-    program = compile_expression(expression)
+    program, operands = compile_for(expression, arrays)
     results: list[Any] = []
     for number, (operation, where) in enumerate(program.steps):
-        inputs = [results[x[0]] if isinstance(x, tuple) else arrays[x] if isinstance(x, str) else x for x in where]
+        inputs = [results[x[0]] if isinstance(x, tuple) else operands[x] if isinstance(x, str) else x for x in where]
         target = out if number == len(program.steps) - 1 else None
         ufunc = _UFUNCS.get(operation)
         results.append(_by_ufunc(ufunc, inputs, target) if ufunc is not None else vectorized_copy(inputs[0], target))
@@ -133,7 +134,7 @@ def _by_ufunc(ufunc: np.ufunc, inputs: Sequence[Any], out: Any) -> Any:
 
 def vectorized_sum(x: Any) -> Any:
     """Return the sum of all elements."""
-    (array,), _ = _arrays((x,), None)
+    array = _summable(x)
     code = _TYPES.get(array.dtype.str[1:])
     if code is None:
         return np.sum(array)
@@ -143,7 +144,7 @@ def vectorized_sum(x: Any) -> Any:
 
 def vectorized_dot(x: Any, y: Any) -> Any:
     """Return the sum of x * y."""
-    (a, b), _ = _arrays((x, y), None)
+    a, b = _summable(x, y), _summable(y, x)
     if np.shape(a) != np.shape(b):
         raise ValueError(f"shapes differ: {np.shape(a)} and {np.shape(b)}; nothing is broadcast here")
     dtype = np.result_type(a, b)
@@ -155,12 +156,20 @@ def vectorized_dot(x: Any, y: Any) -> Any:
 
 def vectorized_min(x: Any) -> Any:
     """Return the least element."""
-    return np.min(_arrays((x,), None)[0][0])
+    return np.min(_summable(x))
 
 
 def vectorized_max(x: Any) -> Any:
     """Return the greatest element."""
-    return np.max(_arrays((x,), None)[0][0])
+    return np.max(_summable(x))
+
+
+def _summable(x: Any, *others: Any) -> Array:
+    """Return an operand of a reduction as an array; TypeError where it has no numbers."""
+    array = np.asarray(_arrays((x, *others), None)[0][0])
+    if array.dtype.kind == "O":
+        raise TypeError(f"an array of numbers can be reduced, not {type(x).__name__}")
+    return array
 
 
 def _reduce(kind: int, code: int, pool: MemoryPool | None, arrays: list[Array], result: Array) -> Any:
@@ -183,7 +192,10 @@ def _arrays(inputs: Sequence[Any], out: Any) -> tuple[list[Any], Array | None]:
     arrays = [None if isinstance(x, PooledAllocation) else _as_array(x) for x in inputs]
     arrays.append(None if out is None or isinstance(out, PooledAllocation) else _as_target(out))
     if any(isinstance(x, PooledAllocation) for x in everything):
-        model = next((x for x in arrays if isinstance(x, np.ndarray)), None)
+        shaped = sorted(
+            (x for x in arrays if isinstance(x, np.ndarray)), key=lambda x: x.ndim == 0
+        )  # a number has no shape to give
+        model = next(iter(shaped), None)
         if model is None:
             raise TypeError("a PooledAllocation has no dtype of its own: name it, by block.array(dtype, shape)")
         arrays = [
@@ -241,6 +253,7 @@ def _dense(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...], pool: Memor
 
 def _number(alpha: Any, array: Any) -> Any:
     """Return a factor as an element of the array's dtype; OverflowError or TypeError where it can't be one."""
+    require_number(alpha)
     dtype = np.asarray(array).dtype
     if dtype.kind in "iu":
         return dtype.type(operator.index(alpha))

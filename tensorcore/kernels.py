@@ -24,9 +24,9 @@ import numpy as np
 from ._kernel_copies import copy_densely, copy_operand, make_dense
 from ._kernel_expression import evaluate_program
 from ._kernel_maps import map_arrays
-from ._kernel_operands import dense_order, find_suffix, may_overlap, require_alike, require_target
+from ._kernel_operands import dense_order, find_suffix, may_overlap, require_alike, require_number, require_target
 from ._kernels import PACK_BYTES, find_launcher
-from ._simd_expression import compile_expression
+from ._simd_expression import compile_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,12 +98,12 @@ def vectorized_fma(a: Any, b: Any, c: Any, out: Any = None) -> Any:
 
 def vectorized_scale(alpha: SupportsFloat, x: Any, out: Any = None) -> Any:
     """Return alpha * x; alpha is a float64 for float64 elements, else a float32."""
-    return _map("scale", (x,), out, alpha)
+    return _map("scale", (x,), out, require_number(alpha))
 
 
 def vectorized_axpy(alpha: SupportsFloat, x: Any, y: Any, out: Any = None) -> Any:
     """Return alpha * x + y, rounded as by `vectorized_fma`; alpha as for `vectorized_scale`."""
-    return _map("axpy", (x, y), out, alpha)
+    return _map("axpy", (x, y), out, require_number(alpha))
 
 
 def vectorized_copy(source: Any, out: Any = None) -> Any:
@@ -155,9 +155,8 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     TypeError
         A name has no array, or an array is not in the expression.
     """
-    program = compile_expression(expression)
-    program.require_operands(arrays)
-    return evaluate_program(find_launcher(), program, arrays, out)
+    program, operands = compile_for(expression, arrays)
+    return evaluate_program(find_launcher(), program, operands, out)
 
 
 def _map(name: str, inputs: tuple[Any, ...], out: Any, alpha: SupportsFloat | None = None) -> Any:
@@ -166,7 +165,7 @@ def _map(name: str, inputs: tuple[Any, ...], out: Any, alpha: SupportsFloat | No
     launcher = find_launcher()
 
     def launch(operands: list[Operand], result: Operand, suffix: str) -> None:
-        scalars = [] if alpha is None else [np.float64(alpha) if suffix == "f64" else np.float32(alpha)]
+        scalars = [] if alpha is None else [np.float64(float(alpha)) if suffix == "f64" else np.float32(float(alpha))]
         arguments = [np.uint64(result.size), *scalars, *(np.uint64(operand.address) for operand in (*operands, result))]
         launcher.launch(f"{name}_{suffix}", launcher.blocks_for(result.nbytes, result.device), arguments, result.device)
 

@@ -126,13 +126,13 @@ def vectorized_fma(a: Any, b: Any, c: Any, out: Any = None) -> Any:
 
 def vectorized_scale(alpha: SupportsFloat, x: Any, out: Any = None) -> Any:
     """Return alpha * x; the number alpha is converted to the dtype of x first. All else as for `vectorized_add`."""
-    done = _call(Tensor, out, _MULTIPLY, alpha, x)
+    done = _call(Tensor, out, _MULTIPLY, alpha, x) if type(alpha) in (int, float) else None
     return _module_for(x, out).vectorized_scale(alpha, x, out) if done is None else done
 
 
 def vectorized_axpy(alpha: SupportsFloat, x: Any, y: Any, out: Any = None) -> Any:
     """Return alpha * x + y, rounded once as by `vectorized_fma`; alpha as for `vectorized_scale`."""
-    done = _call(Tensor, out, _FMA, alpha, x, y)
+    done = _call(Tensor, out, _FMA, alpha, x, y) if type(alpha) in (int, float) else None
     return _module_for(x, y, out).vectorized_axpy(alpha, x, y, out) if done is None else done
 
 
@@ -143,12 +143,12 @@ def vectorized_copy(source: Any, out: Any = None) -> Any:
 
 
 def vectorized_fill(out: Any, value: Any) -> Any:
-    """Set every element of an array of any dtype to one value, and return the array.
+    """Set every element of an array of any dtype to one value, cast as by NumPy's `fill`, and return the array.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
-        `out` is no array or read-only; the value is not one, or not one that the dtype can hold.
+        `out` is no array or read-only; the value is not one, or an integer beyond the dtype.
     """
     done = _call(Tensor, out, _COPY, value) if type(value) in (int, float) and out is not None else None
     return _module_for(out).vectorized_fill(out, value) if done is None else done
@@ -164,7 +164,8 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     out
         Where to write; None: a new tensor.
     **arrays
-        The array or number of each name.
+        The array or number of each name. Another number needs no other program, but where numbers meet (``"dt*k*a"``): these are
+        computed by Python, as for NumPy, and the expression is compiled for them.
 
     Returns
     -------
@@ -186,9 +187,8 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
     >>> evaluate("2*x*x - x/4", x=x).tolist()
     [0.0, 1.75, 7.5]
     """
-    program = _expression.compile_expression(expression)
-    program.require_operands(arrays)
-    inputs = [arrays[name] for name in program.names]
+    program, operands = _expression.compile_for(expression, arrays)
+    inputs = [operands[name] for name in program.names]
     done = _call(Tensor, out, program.code, *inputs, *program.numbers) if program.code is not None else None
     return _module_for(*inputs, out).evaluate(expression, out=out, **arrays) if done is None else done
 
@@ -199,9 +199,11 @@ def evaluate(expression: str, /, *, out: Any = None, **arrays: Any) -> Any:
 def vectorized_sum(x: Any) -> Any:
     """Return the sum of all elements as a NumPy scalar: of the dtype, for integers int64; on a GPU as a tensor of no dimensions.
 
-    Floating-point sums carry what each addition lost, so that the error is about that of rounding the exact sum once (NumPy's grows
-    with the length). They have the same bits on every instruction set and any number of threads, not always those of NumPy. A sum
-    that overflows on the way is infinite or NaN. On a GPU float32 and float64 are added up in float64, 16-bit elements in float32.
+    Sums of float64 carry what each addition lost, so that the error is about that of rounding the exact sum once (NumPy's grows
+    with the length). Those of float32 are computed in float64 and carry what is lost every sixteen numbers: an error of 1e-15 of
+    the sum of the magnitudes, and one rounding. They have the same bits on every instruction set and any number of threads, not always
+    those of NumPy. A sum that overflows on the way is infinite or NaN. On a GPU float32 and float64 are added up in float64, 16-bit
+    elements in float32.
     """
     done = _reduce(_SUM, x, None)
     return _module_for(x).vectorized_sum(x) if done is None else done
@@ -269,9 +271,10 @@ def set_instruction_set(name: str) -> str:
 
     ``TENSORCORE_SIMD`` in the environment sets it at the start.
     """
-    old = get_instruction_set()
-    if lib.tc_simd_select(name.encode()) != lib.TC_OK:
-        raise ValueError(f"this CPU has {', '.join(available_instruction_sets())}, not {name!r}")
+    old, available = get_instruction_set(), available_instruction_sets()
+    if name not in available:
+        raise ValueError(f"this CPU has {', '.join(available)}, not {name!r}")
+    lib.tc_simd_select(name.encode())
     return old
 
 

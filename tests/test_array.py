@@ -158,10 +158,15 @@ def test_without_room_the_pool_says_so_and_nothing_is_lost() -> None:
             lambda: x * x[::-1],
             lambda: tc.concat([x, x]),
         ]
+        refused: list[tuple[Any, int]] = [(lambda: x + x, 800_000), (lambda: x / 3, 800_000), (lambda: -x, 800_000)]
         for operation in operations:
             with pytest.raises(tc.OutOfMemoryError, match="could not hand out") as caught:
                 operation()
             assert caught.value.limit == 1 << 20
+        for operation, nbytes in refused:
+            with pytest.raises(tc.OutOfMemoryError) as caught:
+                operation()
+            assert caught.value.requested == nbytes
         assert float(x.sum()) == 100_000
         pool.check()
 

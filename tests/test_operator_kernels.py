@@ -211,7 +211,9 @@ def test_a_warning_names_the_line_that_computes() -> None:
         tc.ones(3) / 0
         tc.ones(3) // tc.zeros(3)
         np.log(tc.zeros(3))
-    assert [entry.filename for entry in caught] == [__file__] * 3
+        tc.ones(3) / np.float64(0)
+        tc.ones(2) / [0, 1]
+    assert [entry.filename for entry in caught] == [__file__] * 5
 
 
 def test_warnings_of_the_past_are_not_reported_again() -> None:
@@ -230,6 +232,14 @@ def test_an_error_of_errstate_loses_no_memory(pool: tc.MemoryPool) -> None:
     with np.errstate(all="call", call=lambda what, _: calls.append(what)):
         x / 0
     assert calls == ["divide by zero"]
+    flags: list[tuple[str, int]] = []
+    wanted: list[tuple[str, int]] = []
+    a, b = np.array([1.0, 0.0]), np.zeros(2)
+    for operand, seen in ((tc.asarray(a), flags), (a, wanted)):
+        with np.errstate(all="call", call=lambda what, flag, seen=seen: seen.append((what, flag))):
+            operand / b
+    assert flags == wanted
+    assert len(flags) == 2
     assert pool.statistics.requested.current == live
 
 

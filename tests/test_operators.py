@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import array
+import gc
 import operator
+import weakref
 from typing import Any
 
 import numpy as np
@@ -156,6 +158,76 @@ def test_whatever_numpy_makes_an_array_of_is_an_operand(pool: tc.MemoryPool) -> 
         assert same(other - x, np.array([2.0, 2.0]))
         assert same(np.multiply(x, other), np.array([3.0, 8.0]))
     assert x + Preferred() == "mine"
+
+
+class Failing:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        raise RuntimeError("no array today")
+
+
+def test_an_error_of_a_conversion_is_shown(pool: tc.MemoryPool) -> None:
+    x: Any = tensor(pool, [1.0, 2.0])
+    with pytest.raises(RuntimeError, match="no array today"):
+        x + Failing()
+
+
+class Asked(tc.Tensor):
+    """Decides for itself what ufuncs do."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if ufunc is np.multiply:  # hands it on
+            return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        return f"asked for {ufunc.__name__}"
+
+
+class Refusing(tc.Tensor):
+    __array_ufunc__ = None  # type: ignore[assignment]
+
+
+class Counting(int):
+    """A number with operators of its own."""
+
+    __array_ufunc__ = None
+
+    def __radd__(self, other: object) -> Any:
+        return "mine"
+
+
+def test_a_subclass_decides_by_its_array_ufunc() -> None:
+    """As subclasses of arrays do: for operators on either side, in place and of one operand."""
+    x: Any = tc.ones(2)
+    y: Any = Asked((2,))
+    y.fill(3.0)
+    assert x + y == y + x == y + 1 == np.ones(2) + y == np.add(x, y) == "asked for add"
+    assert (-y, y < x, y**2) == ("asked for negative", "asked for less", "asked for power")
+    z = y
+    z += x
+    assert z == "asked for add"
+    assert (x * y).tolist() == [3.0, 3.0]
+    refusing: Any = Refusing((2,))
+    for left, right in ((x, refusing), (refusing, x)):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            left - right
+    assert x + Counting(3) == "mine"
+
+
+def test_a_class_of_tensors_can_be_collected() -> None:
+    class Passing(tc.Tensor):
+        pass
+
+    assert np.sum(Passing((2,)) * 0).item() == 0
+    kind = weakref.ref(Passing)
+    del Passing
+    tc.ones(1) + tc.ones(1)  # no longer the class that was seen last
+    gc.collect()
+    assert kind() is None
+
+
+def test_a_ufunc_with_too_few_operands_is_refused() -> None:
+    with pytest.raises(TypeError, match="takes from 2 to 3 positional arguments"):
+        tc.ones(2).__array_ufunc__(np.add, "__call__", tc.ones(2))
+    with pytest.raises(TypeError, match="__array_ufunc__ takes a ufunc"):
+        tc.ones(2).__array_ufunc__(np.add, "__call__")
 
 
 def test_text_dates_and_records_are_compared_as_in_arrays(pool: tc.MemoryPool) -> None:

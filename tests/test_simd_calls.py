@@ -65,6 +65,10 @@ def test_pooled_allocations_are_arrays_like_the_others(pool: tc.MemoryPool) -> N
         assert simd.vectorized_add(a, block, out=result) is result
         assert bits(result.array("f8")) == bits(a + 3)
         assert simd.vectorized_multiply(block, a).pool is pool
+        assert simd.vectorized_scale(2, a, out=result) is result
+        assert simd.vectorized_axpy(2.0, a, block, out=result) is result
+        assert bits(result.array("f8")) == bits(2 * a + 3)
+        assert simd.vectorized_add(np.float64(2), a, out=result) is result
         assert simd.evaluate("a*b", a=a, b=block).numpy().tolist() == (a * 3).tolist()
         with pytest.raises(TypeError, match="no dtype of its own"):
             simd.vectorized_add(block, block, out=result)
@@ -127,6 +131,51 @@ def test_masked_arrays_and_shapes_that_do_not_fit_are_refused() -> None:
         simd.vectorized_add(np.ones(3), np.ones(4))
     with pytest.raises(ValueError, match="broadcast"):
         simd.vectorized_fma(np.ones(3), np.ones(4), 1)
+
+
+@pytest.mark.parametrize("alpha", [np.ones(3), [1.0, 2.0, 3.0], "2", None], ids=["array", "list", "text", "None"])
+def test_a_factor_is_one_number(alpha: Any) -> None:
+    x = np.ones(3)
+    for y in (x, x[::-1]):
+        with pytest.raises(TypeError, match="alpha is one number for all elements"):
+            simd.vectorized_scale(alpha, y)
+        with pytest.raises(TypeError, match="alpha is one number for all elements"):
+            simd.vectorized_axpy(alpha, y, y)
+    assert simd.vectorized_scale(np.float64(2), x).tolist() == simd.vectorized_scale(np.array(2.0), x).tolist() == [2.0] * 3
+
+
+def test_numbers_alone_are_computed_in_their_own_type() -> None:
+    """And written to an output of another, as by NumPy."""
+    for function, ufunc in ((simd.vectorized_add, np.add), (simd.vectorized_divide, np.divide)):
+        found, wanted = np.empty(3, "f4"), np.empty(3, "f4")
+        function(1.1, 2.3, found)
+        ufunc(1.1, 2.3, wanted)
+        assert bits(found) == bits(wanted)
+
+
+@pytest.mark.parametrize(
+    "reduce", [simd.vectorized_sum, simd.vectorized_min, simd.vectorized_max, lambda x: simd.vectorized_dot(x, x)]
+)
+def test_what_has_no_numbers_can_not_be_reduced(reduce: Callable[[Any], Any]) -> None:
+    assert reduce(1.0) == 1.0
+    for x in (None, object(), np.array([1, 10**30], object)):
+        with pytest.raises(TypeError, match="an array of numbers can be reduced, not"):
+            reduce(x)
+
+
+def test_one_operation_needs_hardly_any_stack(run_python: RunPython) -> None:
+    """Python's smallest threads have 32 KiB, half of which is gone before a function of C begins."""
+    program = """
+        import threading
+        import tensorcore as tc
+        x = tc.ones(1_000_000)
+        x + x
+        threading.stack_size(32768)
+        thread = threading.Thread(target=lambda: print((x + x).sum().item()))
+        thread.start()
+        thread.join()
+    """
+    assert run_python(program).strip() == "2000000.0"
 
 
 @pytest.mark.parametrize("function", [simd.vectorized_sum, simd.vectorized_copy, lambda x: simd.vectorized_add(np.ones(3), x)])
@@ -230,6 +279,10 @@ def test_an_instruction_set_can_be_chosen_and_is_checked() -> None:
         assert simd.get_instruction_set() == name
     with pytest.raises(ValueError, match=r"this CPU has .*, not 'mmx'"):
         simd.set_instruction_set("mmx")
+    wrong: Any
+    for wrong in (None, f"{widest}\0 and more"):
+        with pytest.raises(ValueError, match="this CPU has"):
+            simd.set_instruction_set(wrong)
 
 
 def test_the_environment_chooses_at_the_start(run_python: RunPython, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,18 @@ def test_operands_of_several_devices_are_refused_with_the_fix(call: Callable[[An
     assert cupy_double.double.launched == []
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: [2.0, 3.0], lambda: there(X[0]), lambda: None, lambda: "2"], ids=["list", "tensor", "None", "text"]
+)
+@pytest.mark.usefixtures("pool")
+def test_a_factor_is_one_number(make: Callable[[], Any]) -> None:
+    x, alpha = there(X[0]), make()
+    with pytest.raises(TypeError, match="alpha is one number for all elements"):
+        simd.vectorized_scale(alpha, x)
+    with pytest.raises(TypeError, match="alpha is one number for all elements"):
+        simd.vectorized_axpy(alpha, x, x)
+
+
 @pytest.mark.usefixtures("pool")
 def test_the_kernels_rules_hold() -> None:
     """Nothing is broadcast or cast, and the dtype has kernels."""

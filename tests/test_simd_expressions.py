@@ -123,6 +123,45 @@ def test_what_is_no_such_expression_is_refused(text: str, message: str) -> None:
         simd.evaluate(text, a=np.ones(3))
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("(k - j)*a", {"k": 16777217, "j": 16777216}),
+        ("b*c*a", {"b": 0.1, "c": 0.1}),
+        ("-b*a", {"b": 0.1}),
+        ("2*b*a - b/3", {"b": 0.7}),
+        ("a*b + c", {"b": 0.1, "c": 3}),
+        ("(b/c)*a", {"b": 1e50, "c": 1e49}),
+        ("a + z*z", {"z": -0.0}),
+        ("a*(z + n)", {"z": -0.0, "n": -0.0}),
+        ("a*(z + n)", {"z": 0.0, "n": -0.0}),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_by_name_are_pythons_until_they_meet_an_array(text: str, numbers: dict[str, Any], dtype: str) -> None:
+    """As for NumPy, whose arrays take a number of Python's into their own type: dense or not, and whatever the number was."""
+    a = np.arange(-8.0, 8.0).astype(dtype)
+    for operand in (a, a[::2]):
+        wanted = eval(text, {"a": operand, **numbers})
+        found = simd.evaluate(text, a=operand, **numbers)
+        assert (found.dtype, bits(found)) == (wanted.dtype, bits(wanted))
+
+
+def test_integers_by_name_are_refused_where_numpy_refuses_them() -> None:
+    for a in (np.arange(4, dtype="i4"), np.arange(8, dtype="i4")[::2]):
+        with pytest.raises(OverflowError, match="4294967296 out of bounds for int32"):
+            simd.evaluate("k*j*a", a=a, k=65536, j=65536)
+
+
+def test_what_is_no_text_or_has_no_array_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"an expression is a text such as .*, not int"):
+        simd.evaluate(123, a=np.ones(3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="of numbers alone has no shape"):
+        simd.evaluate("k + j", k=1, j=2)
+    with pytest.raises(ValueError, match=r"expression 'a\+a.*\.\.\.' is nested too deeply"):
+        simd.evaluate("+".join(["a"] * 5000), a=np.ones(3))
+
+
 def test_names_and_arrays_must_match() -> None:
     with pytest.raises(TypeError, match="no array for b: pass"):
         simd.evaluate("a + b", a=np.ones(3))

@@ -10,7 +10,7 @@ static __thread PyObject *running; /* borrowed: the MemoryPool that this thread 
 static PyObject *handler;          /* owned for good: the capsule of our handler */
 static PyObject *slow_call;        /* owned for good: slow_call(function, args, kwargs or None) -> result */
 static PyObject *slow_wrap;        /* owned for good: slow_wrap(result, kind, pool) -> result */
-static PyObject *slow_refuse;      /* owned for good: slow_refuse(error or None, pool[, like]): raises */
+static PyObject *slow_refuse;      /* owned for good: slow_refuse(error or None, pool, ...): raises */
 
 /* ---- the handler ------------------------------------------------------------------------------------------------------------------- */
 

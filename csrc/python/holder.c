@@ -20,6 +20,7 @@ static PyObject *default_pool;  /* owned, or NULL; read and written with the GIL
 static PyObject *default_dtype; /* owned for good: float64 */
 static PyObject *make_name;     /* owned for good: "_make" */
 static PyObject *refuse_name;   /* owned for good: "_refuse" */
+static PyObject *protocol_name; /* owned for good: "__array_ufunc__" */
 
 /* set_default_pool(pool or None): what Type(shape) allocates from; None: ask _make. */
 PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool) {
@@ -79,6 +80,22 @@ PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize
 }
 
 int tci_holder_check(PyObject *object) { return PyObject_TypeCheck(object, holder_type); }
+
+int tci_holder_overrides(PyObject *object) {
+  static PyTypeObject *plain; /* owned: a class that was found to have none, most often Tensor */
+  PyTypeObject *type = Py_TYPE(object);
+  if (!PyType_IsSubtype(type, holder_type) || type == plain) return 0;
+  PyObject *protocol = PyObject_GetAttr((PyObject *)type, protocol_name), *ours = PyObject_GetAttr((PyObject *)holder_type, protocol_name);
+  int overrides = protocol == NULL || ours == NULL ? 0 : protocol == Py_None ? 2 : protocol != ours;
+  PyErr_Clear();
+  Py_XDECREF(protocol);
+  Py_XDECREF(ours);
+  if (!short_way || overrides) return overrides;
+  PyObject *old = (PyObject *)plain;
+  plain = (PyTypeObject *)Py_NewRef((PyObject *)type);
+  Py_XDECREF(old);
+  return 0;
+}
 
 PyObject *tci_holder_array(PyObject *object) { return ((holder *)object)->array; }
 
@@ -154,7 +171,8 @@ PyObject *tci_holder_setup(void) {
   default_dtype = tci_numpy_descr((PyObject *)&PyFloat_Type);
   make_name = PyUnicode_InternFromString("_make");
   refuse_name = PyUnicode_InternFromString("_refuse");
-  if (default_dtype == NULL || make_name == NULL || refuse_name == NULL) return NULL;
+  protocol_name = PyUnicode_InternFromString("__array_ufunc__");
+  if (default_dtype == NULL || make_name == NULL || refuse_name == NULL || protocol_name == NULL) return NULL;
   PyType_Spec spec = {"tensorcore._native.ArrayHolder", sizeof(holder), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
                       all_slots(slots)};
   holder_type = (PyTypeObject *)PyType_FromSpec(&spec);

@@ -94,6 +94,8 @@ PyObject *tci_numpy_set_handler(PyObject *capsule); /* NULL: NumPy's default. A 
 PyObject *tci_numpy_default_handler(void); /* borrowed: the capsule that every context starts with */
 int tci_numpy_is_array(PyObject *object);  /* an ndarray itself, no subclass */
 int tci_numpy_is_scalar(PyObject *object); /* a numpy.generic */
+/* Whether NumPy takes an object as it is: an array, a number, a list or tuple. No subclass: one may have operators of its own. */
+int tci_numpy_is_plain(PyObject *object);
 
 /* ---- pool_handle.c: the base type of MemoryPool ---------------------------------------------------------------------------------- */
 
@@ -143,6 +145,8 @@ PyObject *tci_holder_wrap(PyObject *module, PyObject *const *arguments, Py_ssize
 PyObject *tci_holder_set_default_pool(PyObject *module, PyObject *pool);
 PyObject *tci_holder_default_pool(void); /* borrowed; NULL: there is no short way to it */
 int tci_holder_check(PyObject *object);
+/* Of an operand: 1 where it is of a subclass with an __array_ufunc__ of its own, 2 where that is None, so that it is none; else 0. */
+int tci_holder_overrides(PyObject *object);
 PyObject *tci_holder_array(PyObject *holder); /* borrowed, as is the pool; NULL where the garbage collector has cleared it */
 PyObject *tci_holder_pool(PyObject *holder);
 PyObject *tci_holder_of(PyTypeObject *type, PyObject *array, PyObject *pool); /* a new reference; steals `array` */
@@ -248,13 +252,13 @@ PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ss
 /* ---- operators.c: the slots of a tensor's type -------------------------------------------------------------------------------------- */
 
 int tci_operators_setup(void); /* 0, or -1 with a Python error set */
-int tci_operators_add_rules(PyObject *rules); /* of the operators' ufuncs; 0, or -1 with a Python error set */
+int tci_operators_add_rules(void); /* of the operators' ufuncs; 0, or -1 with a Python error set */
 extern const PyType_Slot tci_operator_slots[];
 
 /* ---- ufunc.c: __array_ufunc__ ------------------------------------------------------------------------------------------------------- */
 
 int tci_ufunc_setup(void); /* after that of the operators; 0, or -1 with a Python error set */
-int tci_ufunc_add_rule(PyObject *rules, PyObject *ufunc, long rule);
+int tci_ufunc_add_rule(PyObject *ufunc, Py_ssize_t operands, long rule);
 PyObject *tci_ufunc_set(PyObject *module, PyObject *call);
 PyObject *tci_ufunc_protocol(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names);
 

@@ -54,6 +54,11 @@ int tci_numpy_is_array(PyObject *object) { return (void *)Py_TYPE(object) == num
 
 int tci_numpy_is_scalar(PyObject *object) { return PyObject_TypeCheck(object, (PyTypeObject *)numpy_api[SLOT_SCALAR_TYPE]); }
 
+int tci_numpy_is_plain(PyObject *object) {
+  return tci_numpy_is_array(object) || PyFloat_CheckExact(object) || PyLong_CheckExact(object) || PyBool_Check(object) ||
+         PyComplex_CheckExact(object) || tci_numpy_is_scalar(object) || PyList_CheckExact(object) || PyTuple_CheckExact(object);
+}
+
 PyObject *tci_numpy_scalar(void *value, int type_number) {
   PyObject *descr = ((descr_from_type)numpy_api[SLOT_DESCR_FROM_TYPE])(type_number);
   PyObject *scalar = descr == NULL ? NULL : ((scalar_from)numpy_api[SLOT_SCALAR])(value, descr, NULL);

@@ -10,7 +10,7 @@
 
 static PyObject *slow_operate; /* owned for good: slow_operate(ufunc, left, right, into=False) -> result or NotImplemented */
 static PyObject *slow_place;   /* owned for good: slow_place(tensor) -> the pool for what is computed from a tensor that has none */
-static PyObject *slow_refuse;  /* owned for good: slow_refuse(None, pool, like): raises */
+static PyObject *slow_refuse;  /* owned for good: slow_refuse(None, pool, like or None, dtype): raises */
 
 void tci_operate_set(PyObject *operate, PyObject *place, PyObject *refuse) {
   slow_operate = Py_NewRef(operate);
@@ -102,6 +102,19 @@ static PyObject *descr_of(long rule, const tci_array *model) {
   return type == NULL ? Py_NewRef(model->descr) : tci_numpy_descr((PyObject *)type);
 }
 
+/* An array of the model's layout, or of no dimensions, and of the result's type; NULL with a Python error set. */
+static PyObject *new_array(PyObject *pool, long rule, const tci_array *model, int is_one) {
+  const tci_array one = {.dimension_count = 0};
+  PyObject *descr = descr_of(rule, model);
+  PyObject *array = descr == NULL ? NULL : tci_array_like(pool, is_one ? &one : model, Py_NewRef(descr));
+  if (array == Py_None) {
+    Py_CLEAR(array);
+    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, pool, is_one ? Py_None : (PyObject *)model, descr, NULL); /* raises */
+  }
+  Py_XDECREF(descr);
+  return array;
+}
+
 /* The tensor around a new array that a function has written, or NULL where it failed. Steals all of them; they may be NULL. */
 static PyObject *hand_over(place to, PyObject *array, PyObject *written) {
   PyObject *result = written == NULL ? NULL : tci_holder_of(to.kind, Py_NewRef(array), to.pool);
@@ -122,12 +135,8 @@ static PyObject *write_to(PyObject *out, PyObject *ufunc, long rule, PyObject *l
 
 /* ufunc(left[, right]) at a place, which it takes. */
 static PyObject *operate_on(PyObject *ufunc, long rule, place to, tci_array *model, PyObject *left, PyObject *right) {
-  PyObject *descr = descr_of(rule, model), *written = NULL;
-  PyObject *array = descr == NULL ? NULL : tci_array_like(to.pool, model, descr);
-  if (array == Py_None)
-    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, to.pool, model, NULL); /* raises */
-  else if (array != NULL)
-    written = write_to(array, ufunc, rule, left, right);
+  PyObject *array = new_array(to.pool, rule, model, 0), *written = NULL;
+  if (array != NULL) written = write_to(array, ufunc, rule, left, right);
   return hand_over(to, array, written);
 }
 
@@ -156,20 +165,15 @@ PyObject *tci_operate_reduce(PyObject *module, PyObject *const *arguments, Py_ss
   if (array == NULL || !type_is_known(rule, array)) return tci_compute_call(module, call, 3, NULL);
   place to = place_of(arguments[2], NULL);
   if (to.pool == NULL) return PyErr_Occurred() ? NULL : tci_compute_call(module, call, 3, NULL);
-  PyObject *descr = descr_of(rule, array), *written = NULL;
-  tci_array scalar = {.dimension_count = 0};
-  PyObject *out = descr == NULL ? NULL : tci_array_like(to.pool, &scalar, descr);
-  if (out == Py_None)
-    PyObject_CallFunctionObjArgs(slow_refuse, Py_None, to.pool, array, NULL); /* raises */
-  else if (out != NULL)
-    written = reduce_to(out, arguments[0], rule, (PyObject *)array);
+  PyObject *out = new_array(to.pool, rule, array, 1), *written = NULL;
+  if (out != NULL) written = reduce_to(out, arguments[0], rule, (PyObject *)array);
   return hand_over(to, out, written);
 }
 
 /* Whether NumPy takes an operand as it is: a tensor on the CPU, an array, a Python number. */
 static int is_plain_operand(PyObject *operand) {
   if (tci_holder_check(operand)) return tci_holder_array(operand) != NULL && tci_numpy_is_array(tci_holder_array(operand));
-  return PyLong_Check(operand) || PyFloat_CheckExact(operand) || PyComplex_CheckExact(operand) || tci_numpy_is_array(operand);
+  return tci_numpy_is_plain(operand);
 }
 
 PyObject *tci_operate(PyObject *ufunc, PyObject *general, long rule, PyObject *left, PyObject *right) {

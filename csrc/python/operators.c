@@ -31,10 +31,30 @@ static PyObject *power_function; /* operator.pow: squares and roots have ways of
 static PyObject *comparisons[6]; /* by Py_LT, Py_LE, Py_EQ, Py_NE, Py_GT, Py_GE */
 static PyObject *general_comparisons[6]; /* operator.eq and the like: what is of other types is not equal there, or has fields */
 
-#define DEFINE_TWO(SLOT, UFUNC, RULE, IN_PLACE)                                                                                               \
-  static PyObject *ufunc_##SLOT;                                                                                                              \
-  static PyObject *nb_##SLOT(PyObject *left, PyObject *right) { return tci_operate(ufunc_##SLOT, ufunc_##SLOT, RULE, left, right); }          \
-  static PyObject *nb_inplace_##SLOT(PyObject *left, PyObject *right) { return tci_operate_into(ufunc_##SLOT, RULE, IN_PLACE, left, right); }
+/* An operand of a subclass with an __array_ufunc__ of its own is NumPy's to ask; one with None is none. */
+static PyObject *ask(PyObject *ufunc, int overrides, PyObject *left, PyObject *right, PyObject *out) {
+  return overrides & 2 ? Py_NewRef(Py_NotImplemented) : PyObject_CallFunctionObjArgs(ufunc, left, right, out, NULL);
+}
+
+static PyObject *operate(PyObject *ufunc, PyObject *general, long rule, PyObject *left, PyObject *right) {
+  int overrides = tci_holder_overrides(left) | tci_holder_overrides(right);
+  return overrides ? ask(ufunc, overrides, left, right, NULL) : tci_operate(ufunc, general, rule, left, right);
+}
+
+static PyObject *operate_into(PyObject *ufunc, long rule, binaryfunc in_place, PyObject *left, PyObject *right) {
+  int overrides = tci_holder_overrides(left) | tci_holder_overrides(right);
+  return overrides ? ask(ufunc, overrides, left, right, left) : tci_operate_into(ufunc, rule, in_place, left, right);
+}
+
+static PyObject *operate_one(PyObject *ufunc, long rule, PyObject *operand) {
+  if (tci_holder_overrides(operand)) return PyObject_CallFunctionObjArgs(ufunc, operand, NULL);
+  return tci_operate_one(ufunc, rule, operand);
+}
+
+#define DEFINE_TWO(SLOT, UFUNC, RULE, IN_PLACE)                                                                                           \
+  static PyObject *ufunc_##SLOT;                                                                                                          \
+  static PyObject *nb_##SLOT(PyObject *left, PyObject *right) { return operate(ufunc_##SLOT, ufunc_##SLOT, RULE, left, right); }          \
+  static PyObject *nb_inplace_##SLOT(PyObject *left, PyObject *right) { return operate_into(ufunc_##SLOT, RULE, IN_PLACE, left, right); }
 DEFINE_TWO(add, "add", TCI_RULE_ADD, PyNumber_InPlaceAdd)
 OPERATORS_OF_TWO(DEFINE_TWO)
 
@@ -46,27 +66,27 @@ static PyObject *nb_inplace_add_at_last(PyObject *left, PyObject *right) {
   return PyNumber_Add(left, right);
 }
 
-#define DEFINE_ONE(SLOT, UFUNC, RULE)                                                                    \
-  static PyObject *ufunc_##SLOT;                                                                         \
-  static PyObject *nb_##SLOT(PyObject *operand) { return tci_operate_one(ufunc_##SLOT, RULE, operand); }
+#define DEFINE_ONE(SLOT, UFUNC, RULE)                                                                \
+  static PyObject *ufunc_##SLOT;                                                                     \
+  static PyObject *nb_##SLOT(PyObject *operand) { return operate_one(ufunc_##SLOT, RULE, operand); }
 OPERATORS_OF_ONE(DEFINE_ONE)
 
 static PyObject *in_place_power(PyObject *left, PyObject *right) { return PyNumber_InPlacePower(left, right, Py_None); }
 
 static PyObject *nb_power(PyObject *left, PyObject *right, PyObject *modulus) {
   if (modulus != Py_None) return Py_NewRef(Py_NotImplemented);
-  return tci_operate(power_ufunc, power_function, TCI_RULE_OTHER, left, right);
+  return operate(power_ufunc, power_function, TCI_RULE_OTHER, left, right);
 }
 
 static PyObject *nb_inplace_power(PyObject *left, PyObject *right, PyObject *modulus) {
   if (modulus != Py_None) return Py_NewRef(Py_NotImplemented);
-  return tci_operate_into(power_ufunc, TCI_RULE_OTHER, in_place_power, left, right);
+  return operate_into(power_ufunc, TCI_RULE_OTHER, in_place_power, left, right);
 }
 
-static PyObject *nb_divmod(PyObject *left, PyObject *right) { return tci_operate(divmod_ufunc, divmod_ufunc, TCI_RULE_OTHER, left, right); }
+static PyObject *nb_divmod(PyObject *left, PyObject *right) { return operate(divmod_ufunc, divmod_ufunc, TCI_RULE_OTHER, left, right); }
 
 static PyObject *compare(PyObject *left, PyObject *right, int operation) {
-  return tci_operate(comparisons[operation], general_comparisons[operation], TCI_RULE_BOOL, left, right);
+  return operate(comparisons[operation], general_comparisons[operation], TCI_RULE_BOOL, left, right);
 }
 
 #define SLOTS_TWO(SLOT, UFUNC, RULE, IN_PLACE) {Py_nb_##SLOT, (void *)nb_##SLOT}, {Py_nb_inplace_##SLOT, (void *)nb_inplace_##SLOT},
@@ -120,11 +140,11 @@ int tci_operators_setup(void) {
   return load_all("operator", functions, sizeof functions / sizeof *functions);
 }
 
-#define RULE_TWO(SLOT, UFUNC, RULE, IN_PLACE) || tci_ufunc_add_rule(rules, ufunc_##SLOT, RULE) < 0
-#define RULE_ONE(SLOT, UFUNC, RULE) || tci_ufunc_add_rule(rules, ufunc_##SLOT, RULE) < 0
-int tci_operators_add_rules(PyObject *rules) {
-  int failed = tci_ufunc_add_rule(rules, ufunc_add, TCI_RULE_ADD) < 0 OPERATORS_OF_TWO(RULE_TWO) OPERATORS_OF_ONE(RULE_ONE);
+#define RULE_TWO(SLOT, UFUNC, RULE, IN_PLACE) || tci_ufunc_add_rule(ufunc_##SLOT, 2, RULE) < 0
+#define RULE_ONE(SLOT, UFUNC, RULE) || tci_ufunc_add_rule(ufunc_##SLOT, 1, RULE) < 0
+int tci_operators_add_rules(void) {
+  int failed = tci_ufunc_add_rule(ufunc_add, 2, TCI_RULE_ADD) < 0 OPERATORS_OF_TWO(RULE_TWO) OPERATORS_OF_ONE(RULE_ONE);
   for (size_t i = 0; !failed && i < sizeof comparisons / sizeof *comparisons; i++)
-    failed = tci_ufunc_add_rule(rules, comparisons[i], TCI_RULE_BOOL) < 0;
+    failed = tci_ufunc_add_rule(comparisons[i], 2, TCI_RULE_BOOL) < 0;
   return failed ? -1 : 0;
 }

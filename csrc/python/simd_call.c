@@ -118,8 +118,10 @@ static int take_single(call *c, const tci_array *array, number *n) {
 }
 
 static int take_inputs(call *c, PyObject *const *objects, Py_ssize_t count) {
+  int numbers = 0;
   for (Py_ssize_t i = 0; i < count; i++) {
     tci_array *array = as_array(objects[i], &c->pool);
+    numbers += array == NULL;
     if (array == NULL || (array->dimension_count == 0 && c->model != NULL && c->model->dimension_count != 0))
       c->single |= 1u << i;
     else if (!take_array(c, array))
@@ -127,7 +129,7 @@ static int take_inputs(call *c, PyObject *const *objects, Py_ssize_t count) {
     else
       c->inputs[i] = array->data;
   }
-  if (c->model == NULL) return 0;
+  if (c->model == NULL || (numbers == count && count > 1)) return 0; /* numbers alone are computed in a type of their own */
   for (Py_ssize_t i = 0; i < count && c->single; i++) {
     PyObject *unused = NULL;
     if (!(c->single >> i & 1)) continue;
@@ -241,18 +243,26 @@ static const struct {
     {FE_INVALID, {{INFINITY, -INFINITY}, {INFINITY, INFINITY}, {0.0, INFINITY}, {0.0, 0.0}}},
 };
 
-/* Has NumPy warn, raise or call as its errstate says, by doing the same on one element; 0, or -1 with a Python error set. */
+static int append(PyObject *list, double value) {
+  PyObject *number = PyFloat_FromDouble(value);
+  int failed = number == NULL || PyList_Append(list, number) < 0;
+  Py_XDECREF(number);
+  return failed ? -1 : 0;
+}
+
+/* Has NumPy warn, raise or call as its errstate says, by doing the same on one element each; 0, or -1 with a Python error set. */
 static int report_exceptions(PyObject *ufunc, tc_simd_operation operation, int exceptions) {
-  for (size_t i = 0; i < sizeof witnesses / sizeof *witnesses; i++) {
-    if (!(exceptions & witnesses[i].exception) || operation > TC_SIMD_DIVIDE) continue;
+  PyObject *left = PyList_New(0), *right = PyList_New(0), *result = NULL;
+  int failed = left == NULL || right == NULL;
+  for (size_t i = 0; !failed && i < sizeof witnesses / sizeof *witnesses; i++) {
     const double *operands = witnesses[i].operands[operation];
-    PyObject *args = Py_BuildValue("(dd)", operands[0], operands[1]);
-    PyObject *result = args == NULL ? NULL : PyObject_CallObject(ufunc, args);
-    Py_XDECREF(args);
-    if (result == NULL) return -1;
-    Py_DECREF(result);
+    if (exceptions & witnesses[i].exception) failed = append(left, operands[0]) < 0 || append(right, operands[1]) < 0;
   }
-  return 0;
+  if (!failed) result = PyObject_CallFunctionObjArgs(ufunc, left, right, NULL);
+  Py_XDECREF(left);
+  Py_XDECREF(right);
+  Py_XDECREF(result);
+  return result == NULL ? -1 : 0;
 }
 
 int tci_simd_operate(PyObject *ufunc, int operation, PyObject *const *operands, Py_ssize_t count, tci_array *out) {
@@ -261,7 +271,8 @@ int tci_simd_operate(PyObject *ufunc, int operation, PyObject *const *operands, 
   const tc_simd_step step = {(uint8_t)operation, 0, {0, 1, 2}};
   if (!(out->flags & TCI_ARRAY_ALIGNED) || !take_call(&c, out, operands, count)) return 0;
   if (evaluate(&c, (program){&step, 1, (size_t)count}, out->data, &exceptions) != TC_OK) return 0;
-  return exceptions && report_exceptions(ufunc, (tc_simd_operation)operation, exceptions) < 0 ? -1 : 1;
+  if (exceptions == 0 || operation > TC_SIMD_DIVIDE) return 1;
+  return report_exceptions(ufunc, (tc_simd_operation)operation, exceptions) < 0 ? -1 : 1;
 }
 
 /* -0.0 is the least integer of its size. */

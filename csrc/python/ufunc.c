@@ -5,26 +5,27 @@
  */
 #include "native.h"
 
-static PyObject *rules;     /* owned for good, as all here: ufunc -> rule of its result's type */
+static PyObject *rules[2];  /* owned for good, as all here: by the number of operands less one, ufunc -> rule of its result's type */
 static PyObject *slow_call; /* slow_call(ufunc, method, inputs, kwargs) -> result or NotImplemented */
 
 int tci_ufunc_setup(void) {
   static const char *const inexact[] = {"arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "cos",  "cosh", "exp", "exp2",
                                         "expm1",  "log",     "log10",  "log1p",   "log2",   "sin",     "sinh", "sqrt", "tan", "tanh"};
   PyObject *module = PyImport_ImportModule("numpy._core._multiarray_umath");
-  int failed = module == NULL || (rules = PyDict_New()) == NULL || tci_operators_add_rules(rules) < 0;
+  int failed = module == NULL || (rules[0] = PyDict_New()) == NULL || (rules[1] = PyDict_New()) == NULL;
+  failed = failed || tci_operators_add_rules() < 0;
   for (size_t i = 0; !failed && i < sizeof inexact / sizeof *inexact; i++) {
     PyObject *ufunc = PyObject_GetAttrString(module, inexact[i]);
-    failed = ufunc == NULL || tci_ufunc_add_rule(rules, ufunc, TCI_RULE_INEXACT) < 0;
+    failed = ufunc == NULL || tci_ufunc_add_rule(ufunc, 1, TCI_RULE_INEXACT) < 0;
     Py_XDECREF(ufunc);
   }
   Py_XDECREF(module);
   return failed ? -1 : 0;
 }
 
-int tci_ufunc_add_rule(PyObject *to, PyObject *ufunc, long rule) {
+int tci_ufunc_add_rule(PyObject *ufunc, Py_ssize_t operands, long rule) {
   PyObject *number = PyLong_FromLong(rule);
-  int status = number == NULL ? -1 : PyDict_SetItem(to, ufunc, number);
+  int status = number == NULL ? -1 : PyDict_SetItem(rules[operands - 1], ufunc, number);
   Py_XDECREF(number);
   return status;
 }
@@ -36,17 +37,14 @@ PyObject *tci_ufunc_set(PyObject *module, PyObject *call) {
   return Py_NewRef(Py_None);
 }
 
-static long rule_of(PyObject *ufunc) {
-  PyObject *rule = PyDict_GetItemWithError(rules, ufunc);
+static long rule_of(PyObject *ufunc, Py_ssize_t operands) {
+  PyObject *rule = PyDict_GetItemWithError(rules[operands - 1], ufunc);
   if (rule != NULL) return PyLong_AsLong(rule);
   PyErr_Clear(); /* of a stranger's hash */
   return TCI_RULE_OTHER;
 }
 
-static int is_plain(PyObject *input) {
-  return tci_holder_check(input) || tci_numpy_is_array(input) || PyLong_Check(input) || PyFloat_CheckExact(input) ||
-         PyComplex_CheckExact(input);
-}
+static int is_plain(PyObject *input) { return tci_holder_check(input) || tci_numpy_is_plain(input); }
 
 static int all_plain(PyObject *const *inputs, Py_ssize_t count) {
   for (Py_ssize_t i = 0; i < count; i++)
@@ -56,7 +54,7 @@ static int all_plain(PyObject *const *inputs, Py_ssize_t count) {
 
 static PyObject *call_plainly(PyObject *ufunc, PyObject *const *inputs, Py_ssize_t count) {
   PyObject *call[] = {ufunc, inputs[0]};
-  long rule = rule_of(ufunc);
+  long rule = rule_of(ufunc, count);
   if (count == 2) return tci_operate(ufunc, ufunc, rule, inputs[0], inputs[1]);
   return rule != TCI_RULE_OTHER ? tci_operate_one(ufunc, rule, inputs[0]) : tci_compute_call(NULL, call, 2, NULL);
 }
@@ -90,7 +88,7 @@ PyObject *tci_ufunc_protocol(PyObject *self, PyObject *const *arguments, Py_ssiz
   if (!is_call || count > 4 || !all_plain(arguments + 2, count - 2)) return call_slowly(arguments, count, names);
   if (names == NULL || PyTuple_Size(names) == 0) return call_plainly(arguments[0], arguments + 2, count - 2);
   PyObject *out = only_out(arguments + count, names);
-  int done = out == NULL ? 0 : tci_operate_to(arguments[0], rule_of(arguments[0]), arguments + 2, count - 2, out);
+  int done = out == NULL ? 0 : tci_operate_to(arguments[0], rule_of(arguments[0], count - 2), arguments + 2, count - 2, out);
   if (done) return done < 0 ? NULL : Py_NewRef(out);
   return call_slowly(arguments, count, names);
 }

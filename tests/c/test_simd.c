@@ -227,6 +227,8 @@ static void check_hard_sums(void) {
     CHECK(sum_of(x, n + 2) == (double)n, "%zu ones are not lost beside 1e100", n);
     double y[3] = {1e100, 1.0, 1e100}, z[3] = {1.0, (double)n, -1.0};
     CHECK(dot_of(y, z, 3) == (double)n, "nor in a dot product");
+    double far[3] = {0x1p1000, 1e16, (double)n}, near[3] = {0x1p-1000, 1.0, 1.0};
+    CHECK(dot_of(far, near, 3) == 1e16 + (double)(n + 1), "nor beside a factor near the largest number");
   }
   double small[] = {1.0 + 0x1p-30, 1.0}, other[] = {1.0 - 0x1p-30, -1.0};
   CHECK(dot_of(small, other, 2) == -0x1p-60, "a product's own rounding is not lost either");

@@ -58,7 +58,8 @@ typedef enum tc_simd_reduction { TC_SIMD_SUM = 0, TC_SIMD_DOT = 1, TC_SIMD_MIN =
 #define TC_SIMD_REDUCTIONS 4
 
 /* *result, of `type`: the sum of x, the sum of x * y, the least or the greatest of x (NaN where there is one). The sum of integers is an
- * int64_t in both types. Sums of floating-point numbers are compensated: their error is about that of rounding the exact sum once. They
+ * int64_t in both types. Sums of doubles are compensated: their error is about that of rounding the exact sum once. Sums of floats are
+ * computed in double, an error of 1e-15 of the sum of magnitudes, and rounded once. They
  * do not depend on the number of threads. TC_INVALID_ARGUMENT: no such reduction or type, or the least or greatest of nothing. */
 TC_API tc_status tc_simd_reduce(tc_simd_reduction reduction, tc_simd_type type, size_t count, const void *x, const void *y, void *result);
 
