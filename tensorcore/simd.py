@@ -201,9 +201,9 @@ def vectorized_sum(x: Any) -> Any:
 
     Sums of float64 carry what each addition lost, so that the error is about that of rounding the exact sum once (NumPy's grows
     with the length). Those of float32 are computed in float64 and carry what is lost every sixteen numbers: an error of 1e-15 of
-    the sum of the magnitudes, and one rounding. They have the same bits on every instruction set and any number of threads, not always
-    those of NumPy. A sum that overflows on the way is infinite or NaN. On a GPU float32 and float64 are added up in float64, 16-bit
-    elements in float32.
+    the sum of the magnitudes, and one rounding. They have the same bits on every instruction set and any number of threads, not
+    always those of NumPy. A sum that overflows on the way is infinite or NaN. On a GPU float32 and float64 are added up in
+    float64, 16-bit elements in float32.
     """
     done = _reduce(_SUM, x, None)
     return _module_for(x).vectorized_sum(x) if done is None else done
