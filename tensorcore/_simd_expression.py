@@ -40,6 +40,7 @@ _BINARY: dict[type[ast.operator], tuple[int, Callable[[Any, Any], Any]]] = {
 }
 
 Number = int | float
+_NUMBERS = frozenset((int, float))
 Operand = str | int | float | tuple[int]
 """A name, a number, or the result of the step of that index."""
 
@@ -56,6 +57,7 @@ class Program:
     names: tuple[str, ...]
     numbers: tuple[Number, ...]
     steps: tuple[tuple[int, tuple[Operand, ...]], ...]
+    name_set: frozenset[str]
     code: bytes | None
     """The steps for C, whose inputs are the names' arrays and then the numbers; None: more than C's machine can hold."""
 
@@ -69,7 +71,7 @@ class Program:
 
     def require_operands(self, operands: Mapping[str, Any]) -> None:
         """Raise TypeError where the operands are not those of the program's names."""
-        if len(operands) == len(self.names) and all(name in operands for name in self.names):
+        if operands.keys() == self.name_set:
             return
         missing = [name for name in self.names if name not in operands]
         unused = [name for name in operands if name not in self.names]
@@ -129,7 +131,7 @@ class _Compiler:
             (type(x), str(x), x) for _, operands in self.steps for x in operands if isinstance(x, int | float)
         )
         values = tuple(value for _, _, value in numbers)
-        return Program(tuple(self.names), values, tuple(self.steps), self.encode(values))
+        return Program(tuple(self.names), values, tuple(self.steps), frozenset(self.names), self.encode(values))
 
     def encode(self, numbers: tuple[Number, ...]) -> bytes | None:
         inputs = len(self.names) + len(numbers)
@@ -169,7 +171,7 @@ def _joined(operation: int, registers: list[int], product: int, code: list[tuple
     return operation, registers
 
 
-def compile_for(text: str, operands: Mapping[str, Any]) -> tuple[Program, dict[str, Any]]:
+def compile_for(text: str, operands: Mapping[str, Any]) -> tuple[Program, Mapping[str, Any]]:
     """Return the program of an expression for these operands, and those that are its names'.
 
     Where numbers meet, they are part of the program, so that Python computes with them as NumPy has it do; it is then compiled for
@@ -186,11 +188,13 @@ def compile_for(text: str, operands: Mapping[str, Any]) -> tuple[Program, dict[s
         raise TypeError(f"an expression is a text such as 'a*b + c', not {type(text).__name__}")
     program = compile_expression(text)
     program.require_operands(operands)
-    numbers = {name: operands[name] for name in program.names if type(operands[name]) in (int, float)}
+    if _NUMBERS.isdisjoint(map(type, operands.values())):
+        return program, operands
+    numbers = {name: value for name, value in operands.items() if type(value) in _NUMBERS}
     if len(numbers) == len(program.names):
         raise ValueError(f"expression {text!r} of numbers alone has no shape: give one array at least")
-    if not numbers or not program.joins_numbers(frozenset(numbers)):
-        return program, dict(operands)
+    if not program.joins_numbers(frozenset(numbers)):
+        return program, operands
     program = compile_expression(text, tuple((name, repr(value), value) for name, value in numbers.items()))
     return program, {name: operands[name] for name in program.names}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import tensorcore as tc
 
 Example = Callable[[Any, Callable[[NDArray[Any]], Any]], Any]
-ROUNDS = 3
+ROUNDS = 5
 
 
 def parse_options(description: str | None, **sizes: int) -> argparse.Namespace:
