@@ -32,7 +32,7 @@ static const tci_record *find(const void *ptr, tc_block *block) {
   if (!run || address < run->base) return NULL;
   size_t size = run->block_size ? run->block_size : run->capacity, index = (address - run->base) / size;
   if (index >= run->nblocks) return NULL;
-  uint32_t state = LOAD(run->states[index]);
+  uint32_t state = LOAD(*tci_run_state(run, index));
   block->start = (void *)(run->base + index * size);
   block->capacity = size;
   block->in_use = state != 0;

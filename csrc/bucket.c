@@ -83,7 +83,7 @@ static uint64_t generation_of(const tc_pool *pool, const tci_stream *stream) {
 }
 
 static void run_give(tc_pool *pool, tci_run *run, tci_stream *stream, uint64_t generation) { /* NULL: everybody */
-  run->nblocks = 0;
+  tci_run_set_blocks(run, 0, 0);
   STORE(run->kind, RUN_BUSY);
   run->set = stream ? &stream->runs : NULL;
   run->generation = generation;

@@ -45,7 +45,7 @@ static void check_content(check *c, const tci_run *run, uint32_t index) {
   char *block = (char *)run->base + (size_t)index * capacity;
   tci_record *record = tci_run_record(run, index);
   const char *damage = NULL;
-  uint32_t state = LOAD(run->states[index]);
+  uint32_t state = LOAD(*tci_run_state(run, index));
   if (state && run->kind == RUN_LARGE)
     damage = LOAD(record->freed) ? NULL : tci_canary_damage(run, block, LOAD(run->request)); /* `freed`: it is just coming back */
   else if (state)
@@ -60,7 +60,7 @@ static void check_content(check *c, const tci_run *run, uint32_t index) {
 static void check_slab(check *c, const tci_run *slab) {
   uint32_t nfree = 0;
   for (uint32_t i = 0; i < slab->nblocks; i++) {
-    bool held = slab->free_bits[i / 64] >> i % 64 & 1, used = LOAD(slab->states[i]) != 0;
+    bool held = slab->free_bits[i / 64] >> i % 64 & 1, used = LOAD(*tci_run_state(slab, i)) != 0;
     EXPECT(c, !(held && used), "slab %#zx: block %u is both in use and free", (size_t)slab->start, i);
     nfree += held;
     c->live += used;
@@ -129,8 +129,8 @@ static void check_tickets(check *c, const tci_tickets *list, const tci_stream *s
     const tci_run *run = ticket->run;
     size_t index = tci_ticket_index(run, ticket);
     bool small = LOAD(run->kind) == RUN_SLAB, held = small && run->free_bits[index / 64] >> index % 64 & 1;
-    EXPECT(c, index < run->nblocks && !LOAD(run->states[index]) && !held, "run %#zx: block %zu lies in a list and is in use or in its slab",
-           (size_t)run->start, index);
+    EXPECT(c, index < run->nblocks && !LOAD(*tci_run_state(run, index)) && !held,
+           "run %#zx: block %zu lies in a list and is in use or in its slab", (size_t)run->start, index);
     EXPECT(c, waiting ? ticket->uses && ticket->uses->stream == stream : small && ticket->stream == stream,
            "run %#zx: block %zu lies in the list of another stream", (size_t)run->start, index);
     EXPECT(c, ticket->generation > stream->passed && (!ticket->newer || ticket->newer->generation >= ticket->generation),

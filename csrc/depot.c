@@ -1,4 +1,4 @@
-/* depot.c - whole magazines of free blocks, per size class: what threads exchange. One lock per class and up to 63 blocks, or a MiB.
+/* depot.c - whole magazines of free blocks, per size class: what threads exchange. One lock per class and up to 64 blocks, or a MiB.
  *
  * What nobody needed during a tick (the least that lay here) goes back to the heap: a class keeps what its demand wants.
  */

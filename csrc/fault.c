@@ -34,7 +34,7 @@ int tc_last_fault(tc_fault *fault) {
 }
 
 tc_fault tci_fault_of(const tci_run *run, const tci_record *record, const void *block, const char *damage) {
-  uint32_t state = LOAD(run->states[run->block_size ? tci_run_index(run, (uintptr_t)block - run->base) : 0]);
+  uint32_t state = LOAD(run->states[run->block_size ? tci_run_word(run, (uintptr_t)block - run->base) : 0]);
   size_t capacity = run->block_size ? run->block_size : run->capacity;
   tc_fault fault = {.status = state ? TC_OVERFLOW : TC_WRITE_AFTER_FREE, .pool = run->pool, .address = (void *)(uintptr_t)damage};
   fault.block = (tc_block){run->pool, (void *)(uintptr_t)block, record->requested, capacity, state != 0};

@@ -32,7 +32,7 @@ tci_run *tci_run_create(const tc_pool *pool, size_t tail_bytes, size_t nblocks) 
 
 void tci_run_destroy(tci_run *run) {
   STORE(run->kind, RUN_UNUSED);
-  STORE(run->nblocks, 0); /* a stale entry of the page map may still lead here: every free is refused */
+  tci_run_set_blocks(run, 0, 0); /* a stale entry of the page map may still lead here: every free is refused */
   tci_meta_free(META_RUN, run, (size_t)run->header_units * 64);
 }
 
@@ -73,7 +73,7 @@ static void bin_insert(tci_heap *heap, tci_run *run) {
   if (is_aged(run)) age_insert(set, run);
   heap->free += run->npages;
   heap->dirty += run->dirty;
-  run->nblocks = 0;
+  tci_run_set_blocks(run, 0, 0);
   STORE(run->kind, RUN_FREE);
 }
 

@@ -67,13 +67,13 @@ typedef enum tci_run_kind {
 struct tci_run {
   uintptr_t base;      /* address of the first block */
   tc_pool *pool;
-  uint32_t *states;    /* nblocks words */
-  uint64_t inverse;    /* of block_size's odd part, modulo 2^64: see tci_run_index */
+  uint32_t *states;    /* nwords of them; of block i: number i << spread, the others are 0 for ever */
+  uint64_t inverse;    /* of block_size's odd part, modulo 2^64: see tci_run_word */
   uint32_t bin_offset; /* where the bin lies in a cache: tci_bin_offset(bin) */
-  uint32_t nblocks;    /* 0 for free runs: every free is refused */
+  uint32_t nwords;     /* nblocks << spread; 0 for free runs: every free is refused */
   size_t request;      /* bytes; large only */
   uint16_t bin;        /* class, or TCI_CLASSES + large class */
-  uint8_t shift;       /* block_size = odd part << shift */
+  uint8_t shift;       /* block_size = odd part << shift + spread */
   uint8_t kind;        /* tci_run_kind */
   uint32_t state;      /* the state word of a single block */
   size_t capacity;     /* bytes of a large block */
@@ -84,12 +84,14 @@ struct tci_run {
   size_t dirty;        /* pages with any TCI_PAGE_ flag; free runs */
   tci_run *previous, *next; /* bin, or partial slabs of the class */
   tci_run *older, *newer;   /* by age: free runs with dirty pages or of one stream; idle slabs of a stream-ordered pool */
+  uint32_t nblocks;
   uint32_t block_size; /* bytes; 0 for RUN_LARGE */
   uint32_t stamp;      /* tick of the pool at which it was freed */
   uint32_t nfree;      /* slab: blocks in `free_bits` */
   uint32_t hint;       /* slab: no set bit below this word */
   uint32_t touched;    /* slab: blocks below this index were handed out, ever */
   uint16_t header_units; /* size of this header, in 64 B */
+  uint8_t spread;      /* so far apart that blocks of two threads have their words in two lines of the caches */
   uint8_t idle;        /* slab: in the list `idle` of its pool */
   uint8_t fill;        /* slab: in which list of its class */
   uint8_t draining;    /* slab: blocks that come back go to the heap, so that it empties; bin_offset is TCI_NO_CLASS's */
@@ -103,11 +105,20 @@ struct tci_run {
   char *records;       /* nblocks times record_bytes of the pool: what it remembers of each block; zero when the run was made */
 };
 
-/* Which block starts at this offset from `base`; >= nblocks: none. Multiplying by the inverse of the odd part and rotating the even
- * part away divides exactly where it divides, and gives a huge number where it does not (Granlund and Montgomery, 1994, section 9). */
-static inline uint64_t tci_run_index(const tci_run *run, uint64_t offset) {
+/* The number of the state word of the block that starts at this offset from `base`; >= nwords, or a word that is always 0: none does.
+ * Multiplying by the inverse of the odd part and rotating the even part away divides exactly where it divides, and gives a huge number
+ * where it does not (Granlund and Montgomery, 1994, section 9). Where `spread` is 0, as in pools with records, it is the block's own. */
+static inline uint64_t tci_run_word(const tci_run *run, uint64_t offset) {
   uint64_t product = offset * run->inverse;
   return product >> run->shift | product << (-run->shift & 63);
+}
+
+static inline uint32_t *tci_run_state(const tci_run *run, size_t index) { return &run->states[index << run->spread]; }
+
+static inline void tci_run_set_blocks(tci_run *run, uint32_t nblocks, unsigned spread) {
+  run->nblocks = nblocks;
+  run->spread = (uint8_t)spread;
+  STORE(run->nwords, nblocks << spread);
 }
 
 struct tci_segment {
@@ -221,7 +232,8 @@ typedef struct tci_class {
   uint32_t magazine;   /* blocks a magazine holds */
   uint32_t npages;     /* of a slab or single run */
   uint32_t nblocks;    /* of a slab; 1: single runs */
-  uint32_t shift;      /* for tci_run_index, as in tci_run */
+  uint32_t shift;      /* for tci_run_word, as in tci_run where `spread` is 0 */
+  uint32_t spread;     /* of a slab in a pool without records, as in tci_run */
   uint64_t inverse;
   tci_run *partial[TCI_FILLS]; /* slabs with free blocks, the fullest first; heap lock */
   uint64_t free_blocks; /* in slabs; written under the heap lock */

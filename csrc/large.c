@@ -73,7 +73,7 @@ static tci_run *fresh_run(tc_pool *pool, size_t nbytes, size_t alignment, bool g
   run->inverse = 1;
   run->shift = 0;
   run->zero_known = 1;
-  run->nblocks = 1;
+  tci_run_set_blocks(run, 1, 0);
   STORE_RELEASE(run->kind, RUN_LARGE);
   tci_page_map_set(run->base, run);
   return run;

@@ -13,6 +13,7 @@
 #define COLLECT_STEP ((size_t)1 << 19)
 #define REFILL_FIRST ((size_t)4 << 10)
 #define REFILL_BYTES ((size_t)64 << 10)
+#define LINE_WORDS ((uint32_t)(TC_ALIGNMENT / sizeof(uint32_t)))
 
 static size_t idle_bytes(tc_pool *pool) { /* in caches, depots and unused corners of slabs */
   int64_t idle = (int64_t)(LOAD(pool->used_pages) << TCI_PAGE_SHIFT) - LOAD(pool->allocated);
@@ -130,7 +131,9 @@ tci_magazine *tci_obtain_blocks(tc_pool *pool, unsigned class, size_t nbytes, ui
   const tci_class *c = &pool->classes[class];
   size_t bytes = refills < 4 ? REFILL_FIRST << refills : REFILL_BYTES; /* more for a class that asks again */
   uint32_t wanted = (uint32_t)(bytes / c->block_size);
-  wanted = wanted < 1 ? 1 : wanted > c->magazine ? c->magazine : wanted;
+  uint32_t line = c->nblocks == 1 ? 1 : LINE_WORDS >> c->spread; /* blocks whose state words share one: a thread takes them all */
+  wanted = (uint32_t)tci_round_up(wanted ? wanted : 1, line);
+  if (wanted > c->magazine) wanted = c->magazine < line ? c->magazine : c->magazine / line * line;
   tci_magazine *magazine = tci_depot_exchange(pool, class, NULL, false);
   if (!magazine) return NULL;
   if (c->nblocks > 1) {

@@ -130,8 +130,8 @@ void *tc_pool_alloc_aligned_on(tc_pool *pool, size_t nbytes, size_t alignment, u
 static tci_ticket *ticket_at(const tc_pool *pool, const void *ptr, size_t *requested) {
   tci_run *run = tci_page_map_get((uintptr_t)ptr);
   if (!run || run->pool != pool) return NULL;
-  uint64_t index = tci_run_index(run, (uintptr_t)ptr - run->base);
-  if (index >= LOAD(run->nblocks) || !run->states[index]) return NULL;
+  uint64_t index = tci_run_word(run, (uintptr_t)ptr - run->base);
+  if (index >= LOAD(run->nwords) || !run->states[index]) return NULL;
   *requested = run->kind == RUN_LARGE ? run->request : run->states[index] - 1;
   return tci_run_record(run, index);
 }

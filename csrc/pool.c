@@ -167,9 +167,9 @@ static __attribute__((noinline)) tc_status free_large(tc_pool *pool, tci_run *ru
 }
 
 static inline __attribute__((always_inline)) tc_status free_block(tc_pool *pool, tci_run *run, uintptr_t address, bool sized, size_t nbytes) {
-  uint64_t index = tci_run_index(run, address - run->base);
-  if (unlikely(index >= LOAD(run->nblocks))) return tci_refuse(pool, address, nbytes, CALLER);
-  uint32_t *state = &run->states[index], value = LOAD(*state), bin_offset = LOAD(run->bin_offset);
+  uint64_t word = tci_run_word(run, address - run->base);
+  if (unlikely(word >= LOAD(run->nwords))) return tci_refuse(pool, address, nbytes, CALLER);
+  uint32_t *state = &run->states[word], value = LOAD(*state), bin_offset = LOAD(run->bin_offset);
   if (unlikely(value == 0)) return tci_refuse(pool, address, nbytes, CALLER);
   if (unlikely(bin_offset >= tci_bin_offset(TCI_CLASSES))) return free_large(pool, run, (void *)address, sized, nbytes);
   size_t requested = (size_t)value - 1;
@@ -239,9 +239,9 @@ void *tc_pool_realloc(tc_pool *pool, void *ptr, size_t nbytes) {
     return NULL;
   }
   tci_run *run = tci_page_map_get((uintptr_t)ptr);
-  uint64_t index = tci_run_index(run, (uintptr_t)ptr - run->base);
-  if (pool->guard) return realloc_guarded(pool, run, &run->states[index], &block, nbytes, CALLER);
-  if (resize_in_place(pool, run, &run->states[index], block.requested, nbytes)) return ptr;
+  uint32_t *state = &run->states[tci_run_word(run, (uintptr_t)ptr - run->base)];
+  if (pool->guard) return realloc_guarded(pool, run, state, &block, nbytes, CALLER);
+  if (resize_in_place(pool, run, state, block.requested, nbytes)) return ptr;
   char *fresh = tc_pool_alloc(pool, nbytes);
   if (!fresh) return NULL;
   size_t kept = block.requested < nbytes ? block.requested : nbytes;

@@ -1,4 +1,4 @@
-/* refill.c - a thread's stack that ran empty gets a full magazine, one that ran full an empty one: one lock per 63 blocks, or a MiB.
+/* refill.c - a thread's stack that ran empty gets a full magazine, one that ran full an empty one: one lock per 64 blocks, or a MiB.
  *
  * Two magazines per stack, so that a program that alternates at a magazine's edge takes no lock at all. A stack that fills up without
  * an allocation in between belongs to a thread that frees what others allocate: it keeps nothing back.

@@ -8,6 +8,7 @@
 #define SLAB_MIN ((size_t)32 << 10)
 #define SLAB_MAX ((size_t)256 << 10)
 #define MAGAZINE_BYTES ((size_t)1 << 20)
+#define SPREAD_MIN ((size_t)4 << 10) /* below, a line of state words a block or two would be 1.5 % of them */
 #define SHORT_MAX 16    /* blocks */
 #define SHORT_WASTE 64  /* at most 1/64 of the run */
 #define LEARN_FROM ((size_t)4 << 20) /* bytes that requests of one size brought into caches */
@@ -63,7 +64,8 @@ static uint64_t inverse_of(uint64_t odd) {
 static void class_init(tci_class *class, size_t size, bool learned) {
   STORE(class->block_size, (uint32_t)size);
   size_t blocks = MAGAZINE_BYTES / size;
-  class->magazine = blocks > 63 ? 63 : blocks < 4 ? 4 : (uint32_t)blocks;
+  class->magazine = blocks > 64 ? 64 : blocks < 4 ? 4 : (uint32_t)blocks;
+  class->spread = size <= SPREAD_MIN ? 0 : size < 2 * SPREAD_MIN ? 3 : 4;
   class->npages = (uint32_t)((size >> TCI_PAGE_SHIFT) + (size >= TCI_COLOUR_MIN));
   class->nblocks = 1;
   if (size < TCI_SINGLE_MIN)

@@ -36,7 +36,7 @@ static tci_run *partial_fullest(const tci_class *class) {
 }
 
 static tci_entry entry_of(tci_run *run, uint32_t index) {
-  tci_entry entry = {.block = (void *)(run->base + (uintptr_t)index * run->block_size), .u.state = &run->states[index]};
+  tci_entry entry = {.block = (void *)(run->base + (uintptr_t)index * run->block_size), .u.state = tci_run_state(run, index)};
   if (!run->pool->guard) return entry;
   tci_record *record = tci_record_at(run, index);
   record->to_state = (int32_t)((char *)entry.u.state - (char *)record);
@@ -55,13 +55,13 @@ void tci_single_create(tc_pool *pool, unsigned class, tci_run *run, tci_entry *e
   run->inverse = 1;
   run->shift = 0;
   tci_run_set_bin(run, class);
-  run->nblocks = 1;
+  tci_run_set_blocks(run, 1, 0);
   STORE_RELEASE(run->kind, RUN_SINGLE);
   *entry = entry_of(run, 0);
 }
 
 static uint32_t index_of(const tci_run *run, const tci_entry *entry) {
-  return (uint32_t)((run->pool->guard ? tci_record_state(entry->u.record) : entry->u.state) - run->states);
+  return (uint32_t)((run->pool->guard ? tci_record_state(entry->u.record) : entry->u.state) - run->states) >> run->spread;
 }
 
 static void drain(tci_run *slab, bool on) {
@@ -117,8 +117,10 @@ tci_run *tci_slab_build(tc_pool *pool, unsigned class, tci_run *run) {
   const tci_class *c = &pool->classes[class];
   size_t room = (run->npages << TCI_PAGE_SHIFT) / c->block_size;
   uint32_t nblocks = room < c->nblocks ? (uint32_t)room : c->nblocks;
-  size_t words = (nblocks + 63) / 64, states = tci_round_up(nblocks * sizeof(uint32_t), 8);
-  tci_run *slab = tci_run_create(pool, states + words * 8, nblocks);
+  unsigned spread = pool->record_bytes ? 0 : c->spread;
+  size_t words = (nblocks + 63) / 64, states = tci_round_up((nblocks << spread) * sizeof(uint32_t), 8);
+  size_t before = tci_round_up(sizeof(tci_run) + words * 8, TC_ALIGNMENT) - sizeof(tci_run); /* the states start a line */
+  tci_run *slab = tci_run_create(pool, before + states, nblocks);
   if (!slab) {
     tci_heap_give(pool, run, LOAD(pool->tick));
     return NULL;
@@ -126,14 +128,15 @@ tci_run *tci_slab_build(tc_pool *pool, unsigned class, tci_run *run) {
   slab->segment = run->segment;
   slab->base = slab->start = run->start;
   slab->npages = run->npages;
-  slab->states = (uint32_t *)(slab + 1);
-  slab->free_bits = (uint64_t *)((char *)(slab + 1) + states);
+  slab->free_bits = (uint64_t *)(slab + 1);
+  slab->states = (uint32_t *)(void *)((char *)(slab + 1) + before);
   for (size_t word = 0; word < words; word++) slab->free_bits[word] = ~(uint64_t)0;
   if (nblocks % 64) slab->free_bits[words - 1] = ((uint64_t)1 << nblocks % 64) - 1;
   slab->block_size = c->block_size;
   slab->inverse = c->inverse;
-  slab->shift = (uint8_t)c->shift;
-  slab->nblocks = slab->nfree = nblocks;
+  slab->shift = (uint8_t)(c->shift - spread);
+  slab->nfree = nblocks;
+  tci_run_set_blocks(slab, nblocks, spread);
   tci_run_set_bin(slab, class);
   STORE(slab->kind, RUN_SLAB);
   tci_run_destroy(run);
@@ -161,7 +164,7 @@ static void run_give(tc_pool *pool, tci_run *run) {
     memset(tci_run_dirty_bytes(run), TCI_PAGE_DATA | TCI_PAGE_RESIDENT, run->npages);
     run->dirty = run->npages;
   }
-  run->nblocks = 0;
+  tci_run_set_blocks(run, 0, 0);
   STORE(run->draining, 0);
   STORE(run->kind, RUN_BUSY);
   tci_heap_give(pool, run, LOAD(pool->tick));

@@ -62,7 +62,7 @@ static tci_ticket *run_build(tci_stream *stream, tci_run *run, const tci_need *n
   run->inverse = 1;
   run->shift = 0;
   tci_run_set_bin(run, TCI_CLASSES); /* of no class */
-  run->nblocks = 1;
+  tci_run_set_blocks(run, 1, 0);
   STORE(run->kind, RUN_LARGE);
   tci_page_map_set(run->base, run);
   tci_ticket *ticket = tci_run_record(run, 0);

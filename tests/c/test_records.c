@@ -7,7 +7,7 @@ enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES, EACH = 100, BLOCKS = SIZE_COUN
 
 static uint64_t *record_of(void *block) {
   tci_run *run = tci_page_map_get((uintptr_t)block);
-  return tci_run_record(run, tci_run_index(run, (uintptr_t)block - run->base));
+  return tci_run_record(run, tci_run_word(run, (uintptr_t)block - run->base));
 }
 
 static tc_pool *pool_with_records(void) {
