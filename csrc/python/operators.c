@@ -2,8 +2,6 @@
  *
  * As C functions they leave no frame on Python's stack, so NumPy's warnings name the user's line. operate.c carries them out.
  */
-#include <string.h>
-
 #include "native.h"
 
 /* slot, ufunc, rule, NumPy's own operator in place */
