@@ -56,7 +56,8 @@ def operate(function: Any, left: Any, right: Any, into: bool = False) -> Any:
     """Return an operator's result, NotImplemented where the other operand shall decide; `into`: in the memory of `left`."""
     if not (_is_operand(left) and _is_operand(right)):
         return NotImplemented
-    return call(function, (left, right), {"out": left} if into else {})
+    result = call(function, (left, right), {"out": left} if into else {})
+    return left if into else result
 
 
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

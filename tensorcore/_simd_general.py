@@ -192,10 +192,8 @@ def _arrays(inputs: Sequence[Any], out: Any) -> tuple[list[Any], Array | None]:
     arrays = [None if isinstance(x, PooledAllocation) else _as_array(x) for x in inputs]
     arrays.append(None if out is None or isinstance(out, PooledAllocation) else _as_target(out))
     if any(isinstance(x, PooledAllocation) for x in everything):
-        shaped = sorted(
-            (x for x in arrays if isinstance(x, np.ndarray)), key=lambda x: x.ndim == 0
-        )  # a number has no shape to give
-        model = next(iter(shaped), None)
+        known = (x for x in arrays if isinstance(x, np.ndarray))
+        model = max(known, key=lambda x: x.ndim > 0, default=None)  # the first that has a shape to give, else the first
         if model is None:
             raise TypeError("a PooledAllocation has no dtype of its own: name it, by block.array(dtype, shape)")
         arrays = [

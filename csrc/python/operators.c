@@ -1,4 +1,5 @@
-/* operators.c - the operators of tensors as slots of their type: for each the ufunc, the rule of its result's type, and the kernel that does the same.
+/* operators.c - the operators of tensors as slots of their type: for each its ufunc, and the rule of its result's type with the kernel that
+ * does the same.
  *
  * As C functions they leave no frame on Python's stack, so NumPy's warnings name the user's line. operate.c carries them out.
  */
@@ -119,7 +120,8 @@ static int load_all(const char *module_name, const wanted *list, size_t count) {
 #define WANT_ONE(SLOT, UFUNC, RULE) {&ufunc_##SLOT, UFUNC},
 int tci_operators_setup(void) {
   const wanted ufuncs[] = {OPERATORS_OF_TWO(WANT_TWO) OPERATORS_OF_ONE(WANT_ONE) /* */
-                           WANT_TWO(add, "add", , ){&power_ufunc, "power"},
+                           {&ufunc_add, "add"},
+                           {&power_ufunc, "power"},
                            {&divmod_ufunc, "divmod"},
                            {&comparisons[Py_LT], "less"},
                            {&comparisons[Py_LE], "less_equal"},
