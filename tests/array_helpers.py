@@ -1,4 +1,4 @@
-"""What the tests of computing tensors share: tensors of values, outcomes of calls, and when a tensor is the same as an array."""
+"""What the tests of tensors share: tensors of values, outcomes of calls, sameness with an array, and a producer of DLPack."""
 
 from __future__ import annotations
 
@@ -36,3 +36,16 @@ def same(found: Any, wanted: Any) -> bool:
         and array.shape == wanted.shape
         and np.array_equal(array, wanted, equal_nan=wanted.dtype.kind in "fc")
     )
+
+
+class Old:
+    """A producer that knows no versions of DLPack, as of 2021."""
+
+    def __init__(self, tensor: tc.Tensor) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, stream: int | None = None) -> Any:
+        return self.tensor.__dlpack__(stream=stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.tensor.__dlpack_device__()

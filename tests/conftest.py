@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import cupy_double
+import numpy as np
 import pytest
 from host_launcher import HostLauncher
 from runtime_double import RuntimeDouble, StreamDouble
@@ -194,3 +195,11 @@ def installed(face: FakeGpus, pinned: FakePinned) -> Iterator[FakeGpus]:
     yield face
     tc.uninstall()
     assert (cupy.cuda.get_allocator(), cupy.get_default_memory_pool(), cupy.get_default_pinned_memory_pool()) == before
+
+
+@pytest.fixture
+def grid(pool: tc.MemoryPool) -> tc.Tensor:
+    """A tensor of shape (3, 4) that holds 0 ... 11."""
+    tensor = tc.Tensor((3, 4), pool=pool)
+    tensor[...] = np.arange(12.0).reshape(3, 4)
+    return tensor
